@@ -1,0 +1,302 @@
+//! How a role starts, says that it is ready, and stops.
+//!
+//! Start: limits, telemetry, listeners (a port in use is found here, in one sentence), control plane (which
+//! answers `/livez` from now on), then the role's own work, then one `ready` line on standard output.
+//! Stop: readiness off, stop accepting, drain, the role's own end, flush the spans. In any other order
+//! requests are cut or the last spans are lost.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::shocks::Shocks;
+use super::{Guard, Plane, Readiness, check_bind};
+use crate::choices::Book;
+use crate::http::server::{Drained, Limits, serve};
+use crate::telemetry::{self, Telemetry};
+
+/// What every role is told when it starts.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The role's name.
+    pub role: &'static str,
+    /// Where the data plane listens; none for a role without one.
+    pub data: Option<SocketAddr>,
+    /// Where the control plane listens.
+    pub control: SocketAddr,
+    /// Where the role keeps its files; made if it is not there.
+    pub dir: PathBuf,
+    /// The token that the control plane asks for.
+    pub token: Option<String>,
+    /// Threads that run the data plane's tasks.
+    pub workers: usize,
+    /// File descriptors that the process may open; as inherited, if absent.
+    pub open_files_max: Option<u64>,
+    /// Memory for data that the process may hold, in bytes; as inherited, if absent.
+    pub memory_max: Option<u64>,
+    /// Whether standard input is a pipe from a parent with whom this process ends.
+    pub parent_pipe: bool,
+    /// How telemetry is set up.
+    pub telemetry: telemetry::Config,
+}
+
+/// The one line on standard output, when a role is ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// Always `ready`.
+    pub event: String,
+    /// The role.
+    pub role: String,
+    /// Its process.
+    pub pid: u32,
+    /// Where its data plane listens.
+    pub data: Option<SocketAddr>,
+    /// Where its control plane listens.
+    pub control: Option<SocketAddr>,
+}
+
+impl Ready {
+    /// Says that `role`, this process, is ready.
+    #[must_use]
+    pub fn here(role: &str, data: Option<SocketAddr>, control: Option<SocketAddr>) -> Self {
+        Self {
+            event: "ready".into(),
+            role: role.into(),
+            pid: std::process::id(),
+            data,
+            control,
+        }
+    }
+
+    /// Prints the line.
+    pub fn print(&self) {
+        let line = serde_json::to_string(self).expect("addresses and numbers can be written");
+        // Nobody is left to tell when standard output is gone.
+        drop(writeln!(std::io::stdout().lock(), "{line}"));
+    }
+}
+
+/// What a role is given to work with.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Its telemetry.
+    pub telemetry: Arc<Telemetry>,
+    /// Where it keeps its files.
+    pub dir: PathBuf,
+    /// Cancelled when it is to stop.
+    pub stop: CancellationToken,
+}
+
+/// What a role adds to its control plane.
+#[derive(Debug, Default)]
+pub struct Extras {
+    /// Its shocks.
+    pub shocks: Shocks,
+    /// Its own control routes.
+    pub routes: Router,
+}
+
+/// A role that runs: the service of its data plane, and what to do when the last request was answered.
+pub struct Running<F> {
+    /// The data plane; ignored by a role without a listener.
+    pub router: Router,
+    /// Called once, after the drain.
+    pub finish: F,
+}
+
+impl<F> std::fmt::Debug for Running<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Running")
+    }
+}
+
+/// Runs a role until it is told to stop. `start` does the role's own start-up on the data plane's runtime.
+/// A sentence says what made it fail.
+pub fn run<F: AsyncFnOnce()>(
+    config: Config,
+    extras: Extras,
+    start: impl AsyncFnOnce(Context) -> Result<Running<F>, String>,
+) -> Result<(), String> {
+    limit(&config)?;
+    std::fs::create_dir_all(&config.dir).map_err(|error| {
+        format!(
+            "the directory {} cannot be made: {error}",
+            config.dir.display()
+        )
+    })?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.workers)
+        .enable_all()
+        .build()
+        .map_err(|error| format!("the runtime cannot start: {error}"))?;
+    let telemetry = Arc::new(telemetry::init(&config.telemetry)?);
+    let stop = CancellationToken::new();
+    let data = config
+        .data
+        .map(|address| bind("the data plane", address))
+        .transpose()?;
+    let control = control_plane(&config, extras, &telemetry, &stop)?;
+    let context = Context {
+        telemetry: Arc::clone(&telemetry),
+        dir: config.dir.clone(),
+        stop: stop.clone(),
+    };
+    let result = runtime.block_on(async {
+        watch_for_stop(&stop, config.parent_pipe)?;
+        telemetry::probe_runtime();
+        live(&config, data, control, context, start).await
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    telemetry.shutdown(Duration::from_secs(3));
+    result
+}
+
+async fn live<F: AsyncFnOnce()>(
+    config: &Config,
+    data: Option<TcpListener>,
+    control: (SocketAddr, Readiness),
+    context: Context,
+    start: impl AsyncFnOnce(Context) -> Result<Running<F>, String>,
+) -> Result<(), String> {
+    let (control, readiness) = control;
+    let stop = context.stop.clone();
+    let running = tokio::select! {
+        running = start(context) => running?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let address = data
+        .as_ref()
+        .and_then(|listener| listener.local_addr().ok());
+    readiness.set(true);
+    Ready::here(config.role, address, Some(control)).print();
+    tracing::info!(target: "lifecycle", data = ?address, control = %control, "Ready.");
+    let serving = async {
+        match data {
+            Some(listener) => {
+                listener
+                    .set_nonblocking(true)
+                    .map_err(|error| error.to_string())?;
+                let listener = tokio::net::TcpListener::from_std(listener)
+                    .map_err(|error| error.to_string())?;
+                Ok::<_, String>(
+                    serve(listener, running.router, Limits::default(), stop.clone()).await,
+                )
+            }
+            None => {
+                stop.cancelled().await;
+                Ok(Drained::Complete)
+            }
+        }
+    };
+    let unready = async {
+        stop.cancelled().await;
+        readiness.set(false);
+    };
+    let (drained, ()) = tokio::join!(serving, unready);
+    if drained? == Drained::TimedOut {
+        tracing::warn!(target: "lifecycle", "Requests were still under way when the drain ended.");
+    }
+    (running.finish)().await;
+    tracing::info!(target: "lifecycle", "Stopped.");
+    Ok(())
+}
+
+fn control_plane(
+    config: &Config,
+    extras: Extras,
+    telemetry: &Arc<Telemetry>,
+    stop: &CancellationToken,
+) -> Result<(SocketAddr, Readiness), String> {
+    check_bind("the control plane", config.control, config.token.as_deref())?;
+    let listener = bind("the control plane", config.control)?;
+    let readiness = Readiness::default();
+    let plane = Plane {
+        role: config.role,
+        telemetry: Arc::clone(telemetry),
+        book: Arc::new(Book::open(config.role, &config.dir)?),
+        shocks: Arc::new(extras.shocks),
+        readiness: readiness.clone(),
+        stop: stop.clone(),
+        guard: Guard::new(config.control, config.token.as_deref()),
+    };
+    let address = plane
+        .spawn(listener, extras.routes)
+        .map_err(|error| format!("the control plane cannot start: {error}"))?;
+    Ok((address, readiness))
+}
+
+/// Binds a listener, or says in one sentence why not.
+pub fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            format!("{what} cannot listen on {address}: the port is in use; choose another, or 0 for any")
+        }
+        _ => format!("{what} cannot listen on {address}: {error}"),
+    })
+}
+
+fn limit(config: &Config) -> Result<(), String> {
+    let set = |what: &str, resource, value: Option<u64>| {
+        let Some(value) = value else { return Ok(()) };
+        let maximum = getrlimit(resource).maximum;
+        if maximum.is_some_and(|maximum| value > maximum) {
+            let maximum = maximum.unwrap_or_default();
+            return Err(format!(
+                "{what} cannot be {value}: this machine allows at most {maximum}"
+            ));
+        }
+        setrlimit(
+            resource,
+            Rlimit {
+                current: Some(value),
+                maximum,
+            },
+        )
+        .map_err(|error| format!("{what} cannot be set to {value}: {error}"))
+    };
+    set("--open-files-max", Resource::Nofile, config.open_files_max)?;
+    // Private writable memory. RLIMIT_AS would also count what threads reserve and never touch.
+    set("--memory-max", Resource::Data, config.memory_max)
+}
+
+/// Cancels `stop` on SIGTERM and SIGINT, and when the parent is gone.
+pub fn watch_for_stop(stop: &CancellationToken, parent_pipe: bool) -> Result<(), String> {
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let mut signals =
+            signal(kind).map_err(|error| format!("signals cannot be watched: {error}"))?;
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            signals.recv().await;
+            stop.cancel();
+        });
+    }
+    if parent_pipe {
+        let stop = stop.clone();
+        // A plain thread: the parent's death must be noticed also while every worker is blocked.
+        std::thread::Builder::new()
+            .name("parent-pipe".into())
+            .spawn(move || {
+                let mut rest = Vec::new();
+                // An error means the same as the end: nobody holds the other side any more.
+                drop(std::io::stdin().lock().read_to_end(&mut rest));
+                stop.cancel();
+                std::thread::sleep(Duration::from_secs(10));
+                // The drain did not end, and nobody is left to end it.
+                rustix::process::kill_process(
+                    rustix::process::getpid(),
+                    rustix::process::Signal::KILL,
+                )
+                .expect("a process may kill itself");
+            })
+            .map_err(|error| format!("the parent cannot be watched: {error}"))?;
+    }
+    Ok(())
+}

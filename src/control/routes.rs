@@ -1,0 +1,140 @@
+//! The routes that every control plane has.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Plane, auth, shocks};
+use crate::choices::ChoiceOption;
+use crate::http::Problem;
+use crate::http::extract::JsonBody;
+
+/// The routes of `plane`, and the role's own in `more`.
+pub(super) fn router(plane: Plane, more: Router) -> Router {
+    let guard = plane.guard.clone();
+    let guarded = Router::new()
+        .route("/choices", get(choices))
+        .route("/choices/{name}", put(set_choice))
+        .route("/shocks", get(list_shocks))
+        .route("/shocks/{name}", put(begin_shock).delete(end_shock))
+        .route("/exit", post(exit))
+        .with_state(plane.clone())
+        .merge(more)
+        .fallback(async |request: axum::extract::Request| {
+            Problem::not_found("path", "path", request.uri().path())
+        })
+        .layer(from_fn_with_state(guard, auth::guard));
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .with_state(plane)
+        .merge(guarded)
+}
+
+async fn metrics(State(plane): State<Plane>) -> Response {
+    let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    (
+        [(header::CONTENT_TYPE, content_type)],
+        plane.telemetry.render(),
+    )
+        .into_response()
+}
+
+async fn readyz(State(plane): State<Plane>) -> Response {
+    if plane.readiness.get() {
+        return "ok\n".into_response();
+    }
+    let detail = format!("{} is starting or stopping.", plane.role);
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response()
+}
+
+async fn choices(State(plane): State<Plane>) -> Json<Value> {
+    Json(json!({ "role": plane.role, "choices": plane.book.status() }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetChoice {
+    option: String,
+    ttl_s: Option<Value>,
+}
+
+async fn set_choice(
+    State(plane): State<Plane>,
+    Path(name): Path<String>,
+    body: JsonBody<SetChoice>,
+) -> Result<Json<Value>, Problem> {
+    let choice = plane.book.choice(&name).ok_or_else(|| {
+        let names: Vec<_> = plane.book.choices().map(|choice| choice.name).collect();
+        let allowed = if names.is_empty() {
+            format!("none: {} has no choices", plane.role)
+        } else {
+            names.join(", ")
+        };
+        Problem::not_found("choice", "name", name.as_str()).allowed(allowed)
+    })?;
+    let asked = body.value;
+    let option: ChoiceOption = asked
+        .option
+        .parse()
+        .map_err(|_| Problem::invalid("option", asked.option.as_str(), "poor or sound"))?;
+    let ttl: Option<Duration> = asked
+        .ttl_s
+        .as_ref()
+        .map(|ttl| shocks::ttl(Some(ttl)))
+        .transpose()?;
+    plane
+        .book
+        .set(choice, option, ttl)
+        .map_err(|error| Problem::internal(&error))?;
+    Ok(choices(State(plane)).await)
+}
+
+async fn list_shocks(State(plane): State<Plane>) -> Json<Value> {
+    Json(json!({ "role": plane.role, "shocks": plane.shocks.status() }))
+}
+
+async fn begin_shock(
+    State(plane): State<Plane>,
+    Path(name): Path<String>,
+    body: JsonBody<BTreeMap<String, Value>>,
+) -> Result<Json<Value>, Problem> {
+    plane.shocks.begin(&name, &body.value)?;
+    Ok(list_shocks(State(plane)).await)
+}
+
+async fn end_shock(
+    State(plane): State<Plane>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    plane.shocks.end(&name)?;
+    Ok(list_shocks(State(plane)).await)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Exit {
+    how: String,
+}
+
+/// Ends the process: `term` drains, `kill` does not. For places where no supervisor of ours can send a signal.
+async fn exit(State(plane): State<Plane>, body: JsonBody<Exit>) -> Result<StatusCode, Problem> {
+    match body.value.how.as_str() {
+        "term" => plane.stop.cancel(),
+        "kill" => {
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)
+                .map_err(|error| Problem::internal(&error))?
+        }
+        other => return Err(Problem::invalid("how", other, "term or kill")),
+    }
+    Ok(StatusCode::ACCEPTED)
+}

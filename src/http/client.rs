@@ -1,0 +1,324 @@
+//! The outgoing side: a pooled client whose every attempt is a span, a metric and bounded in time.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::body::Bytes;
+use axum::http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use metrics::Histogram;
+use serde::de::DeserializeOwned;
+use tracing::{Instrument, field};
+
+use crate::telemetry::{catalog, context};
+
+/// The largest answer that is read.
+const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Why an attempt brought no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Nothing was sent: the peer could not be reached.
+    #[error("{0} cannot be reached: {1}")]
+    Connect(String, String),
+    /// No answer came in time. Whether the peer did the work is unknown.
+    #[error("{0} did not answer within {1:?}")]
+    Timeout(String, Duration),
+    /// The connection broke. Whether the peer did the work is unknown.
+    #[error("the connection to {0} broke: {1}")]
+    Broken(String, String),
+    /// The answer could not be read.
+    #[error("the answer of {0} cannot be read: {1}")]
+    Unreadable(String, String),
+}
+
+impl Error {
+    /// A fixed word for the label `error_type`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Connect(..) => "connect",
+            Self::Timeout(..) => "timeout",
+            Self::Broken(..) => "broken",
+            Self::Unreadable(..) => "unreadable",
+        }
+    }
+}
+
+/// An answer, read whole.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The body as JSON.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_slice(&self.body)
+    }
+}
+
+/// An HTTP/1.1 client. Clones share their connections.
+#[derive(Debug, Clone)]
+pub struct Client {
+    inner: hyper_util::client::legacy::Client<HttpConnector, Full<Bytes>>,
+    series: Arc<Mutex<HashMap<SeriesKey, Histogram>>>,
+}
+
+type SeriesKey = (Method, String, u16, &'static str);
+
+impl Client {
+    /// A client that keeps idle connections for a minute.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(Duration::from_secs(2)));
+        let inner = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(20))
+            .build(connector);
+        Self {
+            inner,
+            series: Arc::default(),
+        }
+    }
+
+    /// One attempt. `timeout` spans the whole exchange; `None` waits as long as the peer does.
+    pub async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+        timeout: Option<Duration>,
+    ) -> Result<Answer, Error> {
+        self.attempt(request, timeout, 0).await
+    }
+
+    /// Like [`Client::send`], for the attempt `resend` of a call (0 is the first).
+    pub async fn attempt(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        timeout: Option<Duration>,
+        resend: u32,
+    ) -> Result<Answer, Error> {
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let peer = uri
+            .authority()
+            .map_or_else(String::new, ToString::to_string);
+        let span = client_span(&method, &uri, resend);
+        context::inject(&span, request.headers_mut());
+        let attempt = Attempt::start(self, method, &uri, peer.clone());
+        let exchange = exchange(&self.inner, request, &peer).instrument(span.clone());
+        let result = match timeout {
+            None => exchange.await,
+            Some(limit) => match tokio::time::timeout(limit, exchange).await {
+                Ok(result) => result,
+                Err(_) => Err(Error::Timeout(peer, limit)),
+            },
+        };
+        attempt.finish(&span, &result);
+        result
+    }
+
+    /// `GET url`, read as JSON, for control planes: anything but a 2xx is an error in one sentence.
+    pub async fn get_json<T: DeserializeOwned>(
+        &self,
+        url: &str,
+        token: Option<&str>,
+    ) -> Result<T, String> {
+        let answer = self.control(Method::GET, url, None, token).await?;
+        answer
+            .json()
+            .map_err(|error| format!("{url} answered what cannot be read: {error}"))
+    }
+
+    /// One request to a control plane, in 5 s at most: anything but a 2xx is an error in one sentence.
+    pub async fn control(
+        &self,
+        method: Method,
+        url: &str,
+        body: Option<&serde_json::Value>,
+        token: Option<&str>,
+    ) -> Result<Answer, String> {
+        let mut request = Request::builder().method(method).uri(url);
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        if body.is_some() {
+            request = request.header("content-type", "application/json");
+        }
+        let text = body.map(ToString::to_string).unwrap_or_default();
+        let request = request
+            .body(Full::from(text))
+            .map_err(|error| format!("{url} is not a URL that can be asked: {error}"))?;
+        let answer = self
+            .send(request, Some(Duration::from_secs(5)))
+            .await
+            .map_err(|error| error.to_string())?;
+        if answer.status.is_success() {
+            return Ok(answer);
+        }
+        let said = answer.json::<super::Problem>().map(|problem| {
+            let allowed = problem
+                .allowed
+                .map(|allowed| format!(" Allowed: {allowed}."))
+                .unwrap_or_default();
+            format!("{}{allowed}", problem.detail)
+        });
+        Err(said.unwrap_or_else(|_| format!("{url} answered {}", answer.status)))
+    }
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn client_span(method: &Method, uri: &Uri, resend: u32) -> tracing::Span {
+    tracing::info_span!(
+        "client",
+        otel.name = %method,
+        otel.kind = "client",
+        otel.status_code = field::Empty,
+        http.request.method = %method,
+        http.request.resend_count = (resend > 0).then_some(resend),
+        http.response.status_code = field::Empty,
+        error.type = field::Empty,
+        server.address = uri.host(),
+        server.port = uri.port_u16(),
+        url.full = %uri,
+    )
+}
+
+async fn exchange(
+    client: &hyper_util::client::legacy::Client<HttpConnector, Full<Bytes>>,
+    request: Request<Full<Bytes>>,
+    peer: &str,
+) -> Result<Answer, Error> {
+    let response = client.request(request).await.map_err(|error| {
+        let cause = deepest(&error);
+        if error.is_connect() {
+            Error::Connect(peer.into(), cause)
+        } else {
+            Error::Broken(peer.into(), cause)
+        }
+    })?;
+    let (parts, body) = response.into_parts();
+    let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+    let body = body
+        .map_err(|error| Error::Unreadable(peer.into(), error.to_string()))?
+        .to_bytes();
+    Ok(Answer {
+        status: parts.status,
+        headers: parts.headers,
+        body,
+    })
+}
+
+/// The innermost cause: the outer ones only say "client error".
+fn deepest(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+/// Records an attempt when it ends, also when its caller stops waiting.
+struct Attempt<'a> {
+    client: &'a Client,
+    method: Method,
+    peer: String,
+    started: Instant,
+    active: metrics::Gauge,
+    outcome: (u16, &'static str),
+}
+
+impl<'a> Attempt<'a> {
+    fn start(client: &'a Client, method: Method, uri: &Uri, peer: String) -> Self {
+        let (host, port) = address(uri);
+        let active = catalog::http_client_active_requests(host, port);
+        active.increment(1.0);
+        Self {
+            client,
+            method,
+            peer,
+            started: Instant::now(),
+            active,
+            outcome: (0, "cancelled"),
+        }
+    }
+
+    fn finish(mut self, span: &tracing::Span, result: &Result<Answer, Error>) {
+        self.outcome = match result {
+            Ok(answer) => (answer.status.as_u16(), status_error(answer.status)),
+            Err(error) => (0, error.kind()),
+        };
+        if self.outcome.0 > 0 {
+            span.record("http.response.status_code", self.outcome.0);
+        }
+        if !self.outcome.1.is_empty() {
+            span.record("error.type", self.outcome.1);
+            span.record("otel.status_code", "ERROR");
+        }
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        self.active.decrement(1.0);
+        let (status, error_type) = self.outcome;
+        let key = (self.method.clone(), self.peer.clone(), status, error_type);
+        let mut series = self
+            .client
+            .series
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let histogram = series.entry(key).or_insert_with(|| {
+            let (host, port) = self.peer.rsplit_once(':').unwrap_or((&self.peer, "80"));
+            let code = if status == 0 {
+                String::new()
+            } else {
+                status.to_string()
+            };
+            catalog::http_client_request_duration_seconds(
+                self.method.to_string(),
+                host.to_owned(),
+                port.to_owned(),
+                code,
+                error_type,
+            )
+        });
+        histogram.record(self.started.elapsed().as_secs_f64());
+    }
+}
+
+fn address(uri: &Uri) -> (String, String) {
+    let port = uri.port_u16().unwrap_or(80);
+    (uri.host().unwrap_or_default().to_owned(), port.to_string())
+}
+
+/// To a client both 4xx and 5xx are errors (semantic conventions).
+fn status_error(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        ..400 => "",
+        409 => "409",
+        429 => "429",
+        402 => "402",
+        404 => "404",
+        422 => "422",
+        400..500 => "4xx",
+        502 => "502",
+        503 => "503",
+        504 => "504",
+        _ => "5xx",
+    }
+}

@@ -1,0 +1,121 @@
+//! The table of a role's routes, each wrapped the same way.
+//!
+//! From the outside in: the observer (so that it sees all the rest), then whatever turns a panic into a 500,
+//! then the role's own admission, then the handler. A route that were added past this table would be
+//! neither counted nor guarded.
+
+use std::any::Any;
+use std::convert::Infallible;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::handler::Handler;
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, MethodRouter, on};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use super::Problem;
+use crate::telemetry::observe::{Observe, UNMATCHED};
+
+/// The largest body that a route accepts.
+pub const BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// Collects routes; [`Routes::build`] makes the service.
+#[derive(Debug)]
+pub struct Routes<S> {
+    router: Router<S>,
+}
+
+impl<S: Clone + Send + Sync + 'static> Routes<S> {
+    /// No routes yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            router: Router::new(),
+        }
+    }
+
+    /// Adds one route for one method. `expected` are the statuses that it gives in normal use: their series
+    /// exist from the start.
+    #[must_use]
+    pub fn on<T: 'static>(
+        self,
+        method: MethodFilter,
+        path: &'static str,
+        expected: &[u16],
+        handler: impl Handler<T, S>,
+    ) -> Self {
+        self.add(path, &[(method_of(method), expected)], on(method, handler))
+    }
+
+    /// Adds one route with several methods.
+    #[must_use]
+    pub fn add(
+        mut self,
+        path: &'static str,
+        expected: &[(Method, &[u16])],
+        methods: MethodRouter<S>,
+    ) -> Self {
+        let expected: Vec<(Method, u16)> = expected
+            .iter()
+            .flat_map(|(method, statuses)| statuses.iter().map(|status| (method.clone(), *status)))
+            .collect();
+        let guarded = methods
+            .fallback(method_not_allowed)
+            .layer::<_, Infallible>(CatchPanicLayer::custom(panicked))
+            .layer::<_, Infallible>(DefaultBodyLimit::max(BODY_BYTES_MAX))
+            .layer::<_, Infallible>(Observe::new(path, &expected));
+        self.router = self.router.route(path, guarded);
+        self
+    }
+
+    /// The service: the routes, and a problem for everything else.
+    pub fn build(self, state: S) -> Router {
+        let unmatched = Observe::new(UNMATCHED, &[(Method::GET, 404)]);
+        let fallback = on(MethodFilter::GET, no_such_path)
+            .fallback(no_such_path)
+            .layer::<_, Infallible>(unmatched)
+            .with_state(());
+        self.router.fallback_service(fallback).with_state(state)
+    }
+}
+
+impl<S: Clone + Send + Sync + 'static> Default for Routes<S> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn method_of(filter: MethodFilter) -> Method {
+    let known = [
+        (MethodFilter::GET, Method::GET),
+        (MethodFilter::POST, Method::POST),
+        (MethodFilter::PUT, Method::PUT),
+        (MethodFilter::DELETE, Method::DELETE),
+    ];
+    known
+        .into_iter()
+        .find(|(known, _)| *known == filter)
+        .map_or(Method::OPTIONS, |(_, method)| method)
+}
+
+async fn no_such_path(request: Request) -> Problem {
+    Problem::not_found("path", "path", request.uri().path())
+}
+
+async fn method_not_allowed(request: Request) -> Problem {
+    let detail = "This path does not answer that method; see the Allow header.";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+        .field("method")
+        .value(request.method().as_str())
+}
+
+fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
+    Problem::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "The request failed for a reason that is not yours.",
+    )
+    .error_type("panic")
+    .into_response()
+}

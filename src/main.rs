@@ -1,0 +1,2 @@
+//! The binary: see the library's documentation.
+fn main() {}

@@ -1,0 +1,246 @@
+//! Every metric that any role exposes, as a typed function.
+//!
+//! A metric that is named at its call site drifts: the help text is missing, a label is spelled in two ways,
+//! a dashboard asks for a series that was renamed. Here a name exists once, the doc comment *is* the help
+//! text that Prometheus shows, and labels are arguments, so that a forgotten one does not compile. Only this
+//! file may use the macros of the metrics crate (clippy enforces it).
+//!
+//! Names follow the OpenTelemetry semantic conventions where these have one, else `firedrill_*` in base
+//! units. A label with an empty value is left out: to Prometheus both mean the same.
+
+use metrics::{Counter, Gauge, Histogram, Label, SharedString};
+
+/// The kinds of metric that are exposed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only rises, from zero at the start of the process.
+    Counter,
+    /// Rises and falls.
+    Gauge,
+    /// A distribution over fixed buckets.
+    Histogram,
+}
+
+/// One metric, as the catalogue describes it.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// The name as it is exposed.
+    pub name: &'static str,
+    /// What kind it is.
+    pub kind: Kind,
+    /// What it counts or measures, and in which unit.
+    pub help: &'static str,
+    /// The label keys it may carry; the values are bounded.
+    pub labels: &'static [&'static str],
+    /// Upper bounds of the buckets; empty for counters and gauges.
+    pub buckets: &'static [f64],
+}
+
+/// The buckets of request durations: those of the semantic conventions, and three below 5 ms, because a
+/// fast handler would otherwise live inside the first bucket and every quantile of it would be invented.
+pub const REQUEST_SECONDS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0,
+    7.5, 10.0,
+];
+
+/// The buckets of database operations (semantic conventions, refined below 5 ms).
+pub const DATABASE_SECONDS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0,
+];
+
+/// The buckets of waits: for a slot, a connection, a permit, a turn on the scheduler.
+pub const WAIT_SECONDS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+];
+
+fn labels<const N: usize>(pairs: [(&'static str, SharedString); N]) -> Vec<Label> {
+    pairs
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(key, value)| Label::new(key, value))
+        .collect()
+}
+
+macro_rules! buckets {
+    () => {
+        &[]
+    };
+    ($buckets:ident) => {
+        $buckets
+    };
+}
+
+macro_rules! catalogue {
+    ($( $(#[doc = $help:literal])+ $kind:ident $handle:ident $name:ident ( $($label:ident),* ) $($buckets:ident)? ; )+) => {
+        $(
+            $(#[doc = $help])+
+            #[expect(clippy::disallowed_macros, reason = "this is the one place that names metrics")]
+            pub fn $name($($label: impl Into<SharedString>),*) -> $handle {
+                metrics::$kind!(stringify!($name), labels([$((stringify!($label), $label.into())),*]))
+            }
+        )+
+
+        /// Every metric, in reading order.
+        pub const CATALOGUE: &[Metric] = &[$(
+            Metric {
+                name: stringify!($name),
+                kind: Kind::$handle,
+                help: concat!($($help),+),
+                labels: &[$(stringify!($label)),*],
+                buckets: buckets!($($buckets)?),
+            },
+        )+];
+    };
+}
+
+catalogue! {
+    /// Duration of a request in this server, from its headers read to its answer sent or abandoned. The SLI; its count is the request counter.
+    histogram Histogram http_server_request_duration_seconds(http_request_method, http_route, http_response_status_code, error_type) REQUEST_SECONDS;
+    /// Requests that this server is working on.
+    gauge Gauge http_server_active_requests(http_request_method, url_scheme);
+    /// Age of the oldest request that this server is still working on: what a request that never ends shows before it has a duration.
+    gauge Gauge firedrill_http_server_oldest_request_age_seconds();
+    /// Connections that this server holds open.
+    gauge Gauge firedrill_http_server_open_connections();
+    /// Connections that this server may hold open; more wait in the kernel's accept queue.
+    gauge Gauge firedrill_http_server_connections_max();
+    /// Requests that this server refused before it worked on them.
+    counter Counter firedrill_requests_shed_total(reason);
+
+    /// Duration of one attempt of an outgoing request.
+    histogram Histogram http_client_request_duration_seconds(http_request_method, server_address, server_port, http_response_status_code, error_type) REQUEST_SECONDS;
+    /// Outgoing requests that are under way.
+    gauge Gauge http_client_active_requests(server_address, server_port);
+    /// Logical calls to a peer, however many attempts each of them took.
+    counter Counter firedrill_client_calls_total(peer, outcome);
+    /// Attempts of logical calls. Attempts divided by calls is the retry amplification.
+    counter Counter firedrill_client_attempts_total(peer);
+    /// Further attempts that were not made.
+    counter Counter firedrill_client_retries_withheld_total(peer, reason);
+
+    /// Duration of one database operation, without the wait for a connection.
+    histogram Histogram db_client_operation_duration_seconds(db_system_name, db_operation_name, db_collection_name, error_type) DATABASE_SECONDS;
+    /// Connections of a pool, by state.
+    gauge Gauge db_client_connection_count(db_client_connection_pool_name, db_client_connection_state);
+    /// Connections that a pool may hold.
+    gauge Gauge db_client_connection_max(db_client_connection_pool_name);
+    /// Requests that wait for a connection of a pool.
+    gauge Gauge db_client_connection_pending_requests(db_client_connection_pool_name);
+    /// Waits for a connection that ended without one.
+    counter Counter db_client_connection_timeouts_total(db_client_connection_pool_name);
+    /// Time that a request waited for a connection.
+    histogram Histogram db_client_connection_wait_time_seconds(db_client_connection_pool_name) WAIT_SECONDS;
+    /// Time that a connection was held.
+    histogram Histogram db_client_connection_use_time_seconds(db_client_connection_pool_name) REQUEST_SECONDS;
+
+    /// Look-ups in a cache.
+    counter Counter firedrill_cache_requests_total(cache, result);
+    /// Entries of a cache.
+    gauge Gauge firedrill_cache_entries(cache);
+    /// Entries that wait in a queue.
+    gauge Gauge firedrill_queue_depth(queue);
+    /// Entries that a queue may hold.
+    gauge Gauge firedrill_queue_capacity(queue);
+    /// Time that an entry waited in a queue before work on it began.
+    histogram Histogram firedrill_queue_wait_seconds(queue) WAIT_SECONDS;
+
+    /// Orders, by how they ended.
+    counter Counter firedrill_orders_total(outcome);
+    /// Orders that were left open (a lost answer, a crash) and settled later.
+    counter Counter firedrill_orders_reconciled_total(outcome);
+    /// Orders that have begun to charge and are not settled yet.
+    gauge Gauge firedrill_orders_open();
+    /// Events of the outbox, by how their delivery ended.
+    counter Counter firedrill_outbox_events_total(outcome);
+    /// Age of the oldest event in the outbox that is not delivered yet.
+    gauge Gauge firedrill_outbox_lag_seconds();
+
+    /// Charges at the bank, by how they ended.
+    counter Counter firedrill_bank_charges_total(outcome);
+    /// Answers of the bank that nobody waited for any more.
+    counter Counter firedrill_bank_answers_unclaimed_total();
+    /// Charges that the bank can work on at the same time.
+    gauge Gauge firedrill_bank_slots();
+    /// Charges that the bank is working on.
+    gauge Gauge firedrill_bank_slots_busy();
+
+    /// What users did, by journey, from the moment each meant to start until the answer was complete or given up.
+    histogram Histogram firedrill_journey_duration_seconds(journey, outcome) REQUEST_SECONDS;
+    /// Journeys that users meant to start.
+    counter Counter firedrill_journey_arrivals_total(journey);
+    /// Journeys that users are on.
+    gauge Gauge firedrill_journeys_active();
+    /// Arrivals a second that the users are set to.
+    gauge Gauge firedrill_journey_target_rate(journey);
+    /// How late a journey started, because the process that plays the users was itself too slow.
+    histogram Histogram firedrill_journey_start_delay_seconds() WAIT_SECONDS;
+
+    /// Threads that run tasks of the data plane.
+    gauge Gauge tokio_workers();
+    /// Tasks that exist in the data plane's runtime.
+    gauge Gauge tokio_alive_tasks();
+    /// Tasks that wait in the runtime's shared queue.
+    gauge Gauge tokio_global_queue_depth();
+    /// How much later than asked a timer of 10 ms fired: the time a ready task waits for a worker.
+    histogram Histogram tokio_scheduler_delay_seconds() WAIT_SECONDS;
+
+    /// Resident memory.
+    gauge Gauge process_resident_memory_bytes();
+    /// Virtual memory.
+    gauge Gauge process_virtual_memory_bytes();
+    /// Open file descriptors.
+    gauge Gauge process_open_fds();
+    /// File descriptors that the process may open.
+    gauge Gauge process_max_fds();
+    /// Operating-system threads.
+    gauge Gauge process_threads();
+    /// When the process started, in seconds since the epoch.
+    gauge Gauge process_start_time_seconds();
+
+    /// Spans that ended and were sampled.
+    counter Counter firedrill_spans_ended_total();
+    /// Spans handed to the OTLP endpoint, by result.
+    counter Counter otel_sdk_exporter_span_exported_total(error_type);
+    /// Log events, by level.
+    counter Counter firedrill_log_events_total(level);
+    /// Panics that were caught.
+    counter Counter firedrill_panics_total();
+    /// Always 1; its labels say what runs.
+    gauge Gauge firedrill_build_info(version);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_carry_their_unit() {
+        let mut seen = std::collections::HashSet::new();
+        for metric in CATALOGUE {
+            assert!(seen.insert(metric.name), "{} stands twice", metric.name);
+            assert_eq!(
+                metric.kind == Kind::Counter,
+                metric.name.ends_with("_total"),
+                "{}: counters, and only they, end in _total",
+                metric.name
+            );
+            assert_eq!(
+                metric.kind == Kind::Histogram,
+                !metric.buckets.is_empty(),
+                "{}",
+                metric.name
+            );
+            assert!(
+                metric.help.trim().ends_with('.'),
+                "{}: help is a sentence",
+                metric.name
+            );
+        }
+    }
+
+    #[test]
+    fn an_empty_label_value_is_left_out() {
+        let kept = labels([("a", "1".into()), ("b", "".into())]);
+        assert_eq!(kept, [Label::new("a", "1")]);
+    }
+}

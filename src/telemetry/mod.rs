@@ -1,0 +1,190 @@
+//! Telemetry: what every role tells about itself.
+//!
+//! This module imports none of the others, and no other module names the metrics or OpenTelemetry crates: a
+//! change of library or of convention stays in here. Without it each role would count in its own words.
+//!
+//! - [`catalog`]: every metric, as a typed function
+//! - [`observe`]: the outermost layer of a server, which counts each request in `Drop`
+//! - [`context`]: trace context between processes
+//! - `traces`, `logs`, `process`, `runtime`: spans over OTLP, JSON lines, the process and its runtime
+
+pub mod catalog;
+pub mod context;
+mod logs;
+pub mod observe;
+mod process;
+mod runtime;
+mod traces;
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{Layer, Registry};
+
+pub use runtime::probe as probe_runtime;
+
+/// How a role wants to be observed.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The role, as spans, logs and errors name it.
+    pub role: &'static str,
+    /// Which log events are written, in the syntax of `tracing_subscriber::EnvFilter`.
+    pub log_filter: String,
+    /// Whether spans are exported.
+    pub traces: bool,
+}
+
+/// Reads at each scrape what is cheaper to ask than to count.
+type Collector = Box<dyn Fn() + Send + Sync>;
+
+/// The telemetry of this process. Exists once; [`Telemetry::shutdown`] flushes it.
+#[derive(Debug)]
+pub struct Telemetry {
+    prometheus: PrometheusHandle,
+    tracer_provider: Option<SdkTracerProvider>,
+    collectors: Collectors,
+}
+
+#[derive(Default)]
+struct Collectors(Mutex<Vec<Collector>>);
+
+impl std::fmt::Debug for Collectors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Collectors")
+    }
+}
+
+/// Installs metrics, logs and traces for this process. A sentence says what was wrong otherwise.
+pub fn init(config: &Config) -> Result<Telemetry, String> {
+    let prometheus = install_metrics()?;
+    let tracer_provider = config
+        .traces
+        .then(|| traces::provider(config.role))
+        .transpose()?;
+    let filter: EnvFilter = config.log_filter.parse().map_err(|error| {
+        format!(
+            "the log filter {:?} cannot be read: {error}",
+            config.log_filter
+        )
+    })?;
+    let spans = tracer_provider.as_ref().map(|provider| {
+        // Where a span was written in the code and on which thread it ran costs half of the export and
+        // answers no question of a reader; busy and idle time tell work from waiting.
+        tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer("firedrill"))
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_tracked_inactivity(true)
+            .with_filter(tracing_subscriber::filter::filter_fn(|metadata| {
+                metadata.is_span() && metadata.target().starts_with("firedrill")
+            }))
+    });
+    let subscriber = Registry::default()
+        .with(spans)
+        .with(logs::JsonLines::new(config.role).with_filter(filter));
+    tracing::subscriber::set_global_default(subscriber)
+        .map_err(|_| "telemetry is already installed in this process".to_owned())?;
+    count_panics();
+    let telemetry = Telemetry {
+        prometheus,
+        tracer_provider,
+        collectors: Collectors::default(),
+    };
+    telemetry.collect(process::collect);
+    telemetry.collect(runtime::collect);
+    telemetry.collect(observe::collect);
+    catalog::firedrill_build_info(env!("CARGO_PKG_VERSION")).set(1.0);
+    Ok(telemetry)
+}
+
+fn install_metrics() -> Result<PrometheusHandle, String> {
+    let mut builder = PrometheusBuilder::new();
+    for metric in catalog::CATALOGUE
+        .iter()
+        .filter(|metric| !metric.buckets.is_empty())
+    {
+        builder = builder
+            .set_buckets_for_metric(Matcher::Full(metric.name.into()), metric.buckets)
+            .map_err(|error| error.to_string())?;
+    }
+    let handle = builder
+        .install_recorder()
+        .map_err(|error| error.to_string())?;
+    for metric in catalog::CATALOGUE {
+        let help = metric.help.trim();
+        match metric.kind {
+            catalog::Kind::Counter => metrics::describe_counter!(metric.name, help),
+            catalog::Kind::Gauge => metrics::describe_gauge!(metric.name, help),
+            catalog::Kind::Histogram => metrics::describe_histogram!(metric.name, help),
+        }
+    }
+    Ok(handle)
+}
+
+/// Counts panics and logs each as one line: the default hook's text would break the log.
+fn count_panics() {
+    let panics = catalog::firedrill_panics_total();
+    panics.absolute(0);
+    std::panic::set_hook(Box::new(move |panic| {
+        panics.increment(1);
+        let location = panic
+            .location()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let message = panic
+            .payload_as_str()
+            .unwrap_or("a panic without a message");
+        tracing::error!(target: "panic", location, message, "A panic was caught.");
+    }));
+}
+
+impl Telemetry {
+    /// Runs `collector` before each scrape.
+    pub fn collect(&self, collector: impl Fn() + Send + Sync + 'static) {
+        let mut collectors = self
+            .collectors
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        collectors.push(Box::new(collector));
+    }
+
+    /// The Prometheus text format, version 0.0.4.
+    #[must_use]
+    pub fn render(&self) -> String {
+        for collector in self
+            .collectors
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+        {
+            collector();
+        }
+        let mut text = self.prometheus.render();
+        process::render(&mut text);
+        runtime::render(&mut text);
+        text
+    }
+
+    /// Moves raw histogram samples into their buckets. Without it a process that nobody scrapes keeps every
+    /// sample; call it every few seconds.
+    pub fn upkeep(&self) {
+        self.prometheus.run_upkeep();
+    }
+
+    /// Sends what is still queued, for at most `timeout`. Blocks; call it when the servers have stopped.
+    pub fn shutdown(&self, timeout: Duration) {
+        if let Some(provider) = &self.tracer_provider
+            && let Err(error) = provider.shutdown_with_timeout(timeout)
+        {
+            tracing::warn!(target: "telemetry", error = %error, "The last spans were not exported.");
+        }
+    }
+}
