@@ -80,22 +80,25 @@ pub async fn run<T: Send + 'static>(
 pub struct HashingPool {
     cores: Arc<Semaphore>,
     line: Arc<Semaphore>,
+    places: usize,
 }
 
 impl HashingPool {
     /// `cores` hashes at once; `line` more may wait.
     #[must_use]
     pub fn new(cores: usize, line: usize) -> Self {
+        let places = cores + line;
         Self {
             cores: Arc::new(Semaphore::new(cores)),
-            line: Arc::new(Semaphore::new(cores + line)),
+            line: Arc::new(Semaphore::new(places)),
+            places,
         }
     }
 
-    /// Hashes that are under way or in line.
-    #[must_use]
-    pub fn depth(&self, line: usize, cores: usize) -> usize {
-        (line + cores).saturating_sub(self.line.available_permits())
+    /// Tells `report` the queue's name, how many hashes are under way or in line, and how many fit.
+    pub fn collect(&self, report: impl FnOnce(&'static str, usize, usize)) {
+        let taken = self.places.saturating_sub(self.line.available_permits());
+        report("password_hashing", taken, self.places);
     }
 }
 

@@ -65,11 +65,11 @@ pub enum Withheld {
 
 /// Makes attempts until one succeeds, fails for good, or no more are allowed. `attempt` is given its
 /// number, from 0; `withheld` hears of an attempt that was not made.
-pub async fn call<T, E: Transient>(
+pub async fn call<T, E: Transient, A: Future<Output = Result<T, E>>>(
     option: ChoiceOption,
     budget: &Budget,
     deadline: Instant,
-    mut attempt: impl AsyncFnMut(u32) -> Result<T, E>,
+    mut attempt: impl FnMut(u32) -> A,
     mut withheld: impl FnMut(Withheld),
 ) -> Result<T, E> {
     budget.earn();
@@ -160,9 +160,9 @@ mod tests {
         let mut attempts = 0;
         for _ in 0..1000 {
             let deadline = Instant::now() + Duration::from_secs(2);
-            let attempt = async |_| {
+            let attempt = |_| {
                 attempts += 1;
-                Err::<(), Down>(Down)
+                async { Err::<(), Down>(Down) }
             };
             call(option, &budget, deadline, attempt, |_| {})
                 .await
@@ -189,7 +189,7 @@ mod tests {
     async fn both_hide_a_single_failure() {
         for option in [ChoiceOption::Poor, ChoiceOption::Sound] {
             let deadline = Instant::now() + Duration::from_secs(2);
-            let attempt = async |number| if number == 0 { Err(Down) } else { Ok(number) };
+            let attempt = |number| async move { if number == 0 { Err(Down) } else { Ok(number) } };
             let answer = call(option, &Budget::new(), deadline, attempt, |_| {}).await;
             assert_eq!(answer.unwrap(), 1);
         }
@@ -199,7 +199,7 @@ mod tests {
     async fn sound_begins_no_attempt_that_cannot_end_in_time() {
         let mut heard = Vec::new();
         let deadline = Instant::now();
-        let attempt = async |_| Err::<(), Down>(Down);
+        let attempt = |_| async { Err::<(), Down>(Down) };
         call(
             ChoiceOption::Sound,
             &Budget::new(),

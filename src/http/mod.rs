@@ -5,11 +5,13 @@
 //! what is allowed.
 
 pub mod client;
+pub mod deadline;
 pub mod extract;
 pub mod problem;
 pub mod routes;
 pub mod server;
 
 pub use client::Client;
+pub use deadline::Deadline;
 pub use problem::Problem;
 pub use routes::Routes;

@@ -1,21 +1,26 @@
 //! The table of a role's routes, each wrapped the same way.
 //!
 //! From the outside in: the observer (so that it sees all the rest), then whatever turns a panic into a 500,
-//! then the role's own admission, then the handler. A route that were added past this table would be
+//! then the limit on requests under way, then the handler. A route that were added past this table would be
 //! neither counted nor guarded.
 
 use std::any::Any;
 use std::convert::Infallible;
 
+use std::sync::Arc;
+
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::handler::Handler;
 use axum::http::{Method, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
+use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::Problem;
+use crate::telemetry::catalog;
 use crate::telemetry::observe::{Observe, UNMATCHED};
 
 /// The largest body that a route accepts.
@@ -25,15 +30,16 @@ pub const BODY_BYTES_MAX: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct Routes<S> {
     router: Router<S>,
+    places: Arc<Semaphore>,
 }
 
 impl<S: Clone + Send + Sync + 'static> Routes<S> {
-    /// No routes yet.
+    /// No routes yet. At most `requests_max` requests are worked on at the same time; more are refused.
     #[must_use]
-    pub fn new() -> Self {
-        Self {
-            router: Router::new(),
-        }
+    pub fn new(requests_max: usize) -> Self {
+        catalog::firedrill_requests_shed_total("concurrency").absolute(0);
+        let places = Arc::new(Semaphore::new(requests_max));
+        Self { router: Router::new(), places }
     }
 
     /// Adds one route for one method. `expected` are the statuses that it gives in normal use: their series
@@ -63,6 +69,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
             .collect();
         let guarded = methods
             .fallback(method_not_allowed)
+            .layer::<_, Infallible>(from_fn_with_state(Arc::clone(&self.places), limited))
             .layer::<_, Infallible>(CatchPanicLayer::custom(panicked))
             .layer::<_, Infallible>(DefaultBodyLimit::max(BODY_BYTES_MAX))
             .layer::<_, Infallible>(Observe::new(path, &expected));
@@ -81,10 +88,19 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     }
 }
 
-impl<S: Clone + Send + Sync + 'static> Default for Routes<S> {
-    fn default() -> Self {
-        Self::new()
-    }
+/// Refuses at once what would not fit: a request that waits here would hold memory and be answered too late.
+async fn limited(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    let Ok(_place) = places.try_acquire() else {
+        catalog::firedrill_requests_shed_total("concurrency").increment(1);
+        return Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Too many requests are under way.",
+        )
+        .retry_after(1)
+        .error_type("shed")
+        .into_response();
+    };
+    next.run(request).await
 }
 
 fn method_of(filter: MethodFilter) -> Method {

@@ -1,2 +1,14 @@
-//! Integration tests.
-fn main() {}
+//! Integration tests: real processes of the real binary, on port 0, on loopback.
+
+mod support;
+
+mod cli; // what a wrong call ends with
+mod control; // the second listener: choices, token, a blocked data plane
+mod crash; // kill -9 under load: nothing lost, nothing charged twice
+mod http; // bad input at the shop
+mod layers; // which module may import which
+mod lifecycle; // start, drain, stop
+mod metrics; // what is counted, and that it is there from the start
+mod orders; // idempotency, stock, a client that leaves
+mod traces; // one trace through three processes, as a real OTLP receiver sees it
+mod up; // the supervisor

@@ -1,0 +1,246 @@
+//! The ledger: one row for each key that was decided, on disk before anybody hears of it.
+//!
+//! All replicas share the file, so a retry that lands on another replica is still charged once. One thread
+//! writes and commits what has come in meanwhile as one transaction: the disk's latency is paid once for
+//! many charges, and not at all by the bank's slots.
+
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+/// The most that a card pays at once, in cents.
+pub const CARD_LIMIT_CENTS: i64 = 1_000_000;
+
+/// Decisions in one transaction, at most.
+const BATCH: usize = 256;
+
+/// A charge as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Charge {
+    /// What makes a second try the same charge.
+    pub key: String,
+    /// The order it is for.
+    pub order_id: i64,
+    /// How much, in cents.
+    pub amount_cents: i64,
+}
+
+/// What stands in the ledger for a key. It never changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// The money moved, once.
+    Charged,
+    /// The card's limit was too low.
+    Declined,
+    /// The shop asked that it not be charged, before it was.
+    Voided,
+}
+
+impl Verdict {
+    /// As the table and the API have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Charged => "charged",
+            Self::Declined => "declined",
+            Self::Voided => "voided",
+        }
+    }
+
+    fn from_name(name: &str) -> Self {
+        match name {
+            "charged" => Self::Charged,
+            "declined" => Self::Declined,
+            _ => Self::Voided,
+        }
+    }
+}
+
+/// The ledger could not decide.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the ledger failed: {0}")]
+pub struct Error(String);
+
+enum Command {
+    Decide(Charge, oneshot::Sender<Result<Verdict, Error>>),
+    Void(String, oneshot::Sender<Result<Verdict, Error>>),
+    Find(String, oneshot::Sender<Result<Option<Verdict>, Error>>),
+}
+
+/// The ledger. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    commands: mpsc::Sender<Command>,
+}
+
+impl Ledger {
+    /// Opens the ledger at `path` and starts its thread.
+    pub fn open(path: &Path) -> Result<Self, String> {
+        let in_words = |error: &dyn std::fmt::Display| format!("the ledger {} cannot be opened: {error}", path.display());
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(|error| in_words(&error))?;
+        }
+        let connection = connect(path).map_err(|error| in_words(&error))?;
+        let (commands, inbox) = mpsc::channel();
+        std::thread::Builder::new()
+            .name("ledger".into())
+            .spawn(move || work(connection, &inbox))
+            .map_err(|error| in_words(&error))?;
+        Ok(Self { commands })
+    }
+
+    /// Decides a charge: as it was decided before, or anew.
+    pub async fn decide(&self, charge: Charge) -> Result<Verdict, Error> {
+        self.ask(|answer| Command::Decide(charge, answer)).await
+    }
+
+    /// Voids a key, unless it was decided before; says what stands there now.
+    pub async fn void(&self, key: String) -> Result<Verdict, Error> {
+        self.ask(|answer| Command::Void(key, answer)).await
+    }
+
+    /// What stands there for a key.
+    pub async fn find(&self, key: String) -> Result<Option<Verdict>, Error> {
+        self.ask(|answer| Command::Find(key, answer)).await
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Command) -> Result<T, Error> {
+        let gone = || Error("its thread ended".into());
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(command(answer)).map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(Duration::from_secs(10))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.execute_batch(
+        "CREATE TABLE IF NOT EXISTS charges (
+            key TEXT PRIMARY KEY,
+            order_id INTEGER,
+            amount_cents INTEGER NOT NULL,
+            verdict TEXT NOT NULL CHECK (verdict IN ('charged', 'declined', 'voided')),
+            decided_at_ms INTEGER NOT NULL DEFAULT (unixepoch('subsec') * 1000)
+        ) STRICT, WITHOUT ROWID",
+    )?;
+    Ok(connection)
+}
+
+/// Takes what has come in, commits it as one, and only then answers.
+fn work(mut connection: Connection, inbox: &mpsc::Receiver<Command>) {
+    while let Ok(first) = inbox.recv() {
+        let batch: Vec<Command> = std::iter::once(first).chain(inbox.try_iter().take(BATCH - 1)).collect();
+        match decide_all(&mut connection, &batch) {
+            Ok(verdicts) => {
+                for (command, verdict) in batch.into_iter().zip(verdicts) {
+                    reply(command, Ok(verdict));
+                }
+            }
+            Err(error) => {
+                tracing::error!(target: "ledger", error = %error, "A batch could not be written; nothing of it was decided.");
+                for command in batch {
+                    reply(command, Err(Error(error.to_string())));
+                }
+            }
+        }
+    }
+}
+
+fn decide_all(connection: &mut Connection, batch: &[Command]) -> rusqlite::Result<Vec<Option<Verdict>>> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let verdicts = batch
+        .iter()
+        .map(|command| match command {
+            Command::Decide(charge, _) => {
+                let verdict =
+                    if charge.amount_cents > CARD_LIMIT_CENTS { Verdict::Declined } else { Verdict::Charged };
+                enter(&transaction, &charge.key, Some(charge.order_id), charge.amount_cents, verdict).map(Some)
+            }
+            Command::Void(key, _) => enter(&transaction, key, None, 0, Verdict::Voided).map(Some),
+            Command::Find(key, _) => stands(&transaction, key),
+        })
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    transaction.commit()?;
+    Ok(verdicts)
+}
+
+fn enter(
+    transaction: &Transaction<'_>,
+    key: &str,
+    order_id: Option<i64>,
+    amount_cents: i64,
+    verdict: Verdict,
+) -> rusqlite::Result<Verdict> {
+    let entered = transaction
+        .prepare_cached(
+            "INSERT INTO charges (key, order_id, amount_cents, verdict) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (key) DO NOTHING",
+        )?
+        .execute(params![key, order_id, amount_cents, verdict.name()])?;
+    if entered == 1 {
+        return Ok(verdict);
+    }
+    stands(transaction, key)?.ok_or(rusqlite::Error::QueryReturnedNoRows)
+}
+
+fn stands(transaction: &Transaction<'_>, key: &str) -> rusqlite::Result<Option<Verdict>> {
+    transaction
+        .prepare_cached("SELECT verdict FROM charges WHERE key = ?1")?
+        .query_row([key], |row| Ok(Verdict::from_name(&row.get::<_, String>(0)?)))
+        .optional()
+}
+
+/// Answers; whoever asked may have left.
+fn reply(command: Command, result: Result<Option<Verdict>, Error>) {
+    match command {
+        Command::Decide(_, answer) | Command::Void(_, answer) => {
+            let verdict = result.and_then(|verdict| verdict.ok_or_else(|| Error("no verdict".into())));
+            drop(answer.send(verdict));
+        }
+        Command::Find(_, answer) => drop(answer.send(result)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn charge(amount_cents: i64) -> Charge {
+        Charge { key: "order-1".into(), order_id: 1, amount_cents }
+    }
+
+    #[tokio::test]
+    async fn the_first_word_is_final() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&directory.path().join("ledger.db")).unwrap();
+        assert_eq!(ledger.find("order-1".into()).await, Ok(None));
+        assert_eq!(ledger.void("order-1".into()).await, Ok(Verdict::Voided));
+        assert_eq!(ledger.decide(charge(100)).await, Ok(Verdict::Voided), "a late charge does not surface");
+        assert_eq!(ledger.find("order-1".into()).await, Ok(Some(Verdict::Voided)));
+    }
+
+    #[tokio::test]
+    async fn a_void_that_comes_too_late_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&directory.path().join("ledger.db")).unwrap();
+        assert_eq!(ledger.decide(charge(100)).await, Ok(Verdict::Charged));
+        assert_eq!(ledger.void("order-1".into()).await, Ok(Verdict::Charged));
+    }
+
+    #[tokio::test]
+    async fn two_replicas_share_one_word() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ledger.db");
+        let (one, other) = (Ledger::open(&path).unwrap(), Ledger::open(&path).unwrap());
+        assert_eq!(one.decide(charge(CARD_LIMIT_CENTS + 1)).await, Ok(Verdict::Declined));
+        assert_eq!(other.decide(charge(1)).await, Ok(Verdict::Declined));
+    }
+}

@@ -1,0 +1,151 @@
+//! The shop: listens for requests, applies rules, reads and writes data, answers.
+//!
+//! Simple on purpose, so that what goes wrong in it is never hidden by what it does.
+//!
+//! - `items`, `customers`, `search`, `sessions`: the reads, and the password check
+//! - [`orders`]: the one write that involves money
+//! - `charge`: the outgoing call to payments, with its replicas, retries and time limits
+//! - `outbox`, `reconcile`: what happens to an order after its answer, or without one
+
+mod catalogue;
+mod charge;
+mod customers;
+pub mod orders;
+mod outbox;
+mod reconcile;
+mod search;
+mod sessions;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{Method, StatusCode};
+use axum::routing::{MethodFilter, get};
+use rusqlite::Connection;
+use tokio_util::task::TaskTracker;
+
+use crate::choices::password_hashing::HashingPool;
+use crate::control::lifecycle::{self, Context, Extras, Running};
+use crate::http::{Problem, Routes};
+use crate::store::{self, Seed, Store};
+use crate::telemetry::catalog;
+
+/// Requests that the shop works on at the same time.
+const REQUESTS_MAX: usize = 1024;
+
+/// Password checks that may wait for a core.
+const HASHING_LINE: usize = 32;
+
+/// How to run a shop.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What every role is told.
+    pub role: lifecycle::Config,
+    /// Where payments listens: one URL a replica.
+    pub payments: Vec<String>,
+    /// What a new database is filled with.
+    pub seed: Seed,
+}
+
+/// What the handlers share.
+#[derive(Debug, Clone)]
+pub(crate) struct Shop {
+    pub(crate) store: Store,
+    catalogue: catalogue::Catalogue,
+    search: Arc<search::Index>,
+    payments: Arc<charge::Payments>,
+    orders: Arc<orders::Orders>,
+    hashing: Arc<HashingPool>,
+    /// Orders under way that outlive their request.
+    tasks: TaskTracker,
+}
+
+/// Runs a shop until it is told to stop.
+pub fn run(config: Config) -> Result<(), String> {
+    let (payments, seed) = (config.payments, config.seed);
+    lifecycle::run(config.role, Extras::default(), async move |context: Context| {
+        let shop = Shop::open(&context, &payments, seed).await?;
+        let outbox = tokio::spawn(outbox::run(shop.store.clone(), context.stop.clone()));
+        let reconcile = tokio::spawn(reconcile::run(shop.clone(), context.stop.clone()));
+        let router = shop.clone().routes();
+        let finish = async move || {
+            shop.tasks.close();
+            shop.tasks.wait().await;
+            for worker in [outbox, reconcile] {
+                // A worker that panicked was counted and logged; there is nothing left to stop.
+                drop(worker.await);
+            }
+        };
+        Ok(Running { router, finish })
+    })
+}
+
+impl Shop {
+    async fn open(context: &Context, payments: &[String], seed: Seed) -> Result<Self, String> {
+        let path = context.dir.join("shop.db");
+        let store = tokio::task::spawn_blocking(move || Store::open(&path, seed))
+            .await
+            .map_err(|_| "the database could not be opened".to_owned())??;
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let shop = Self {
+            search: Arc::new(search::Index::load(&store).await?),
+            catalogue: catalogue::Catalogue::new(store.clone()),
+            payments: Arc::new(charge::Payments::new(payments)?),
+            orders: Arc::new(orders::Orders::new()),
+            hashing: Arc::new(HashingPool::new(cores, HASHING_LINE)),
+            tasks: TaskTracker::new(),
+            store,
+        };
+        let observed = shop.clone();
+        context.telemetry.collect(move || observed.collect());
+        Ok(shop)
+    }
+
+    /// Sets the gauges that are cheaper to ask than to count.
+    fn collect(&self) {
+        self.store.collect();
+        self.catalogue.collect();
+        self.hashing.collect(|queue, depth, capacity| {
+            catalog::firedrill_queue_depth(queue).set(depth as f64);
+            catalog::firedrill_queue_capacity(queue).set(capacity as f64);
+        });
+        catalog::firedrill_orders_open().set(self.orders.open() as f64);
+    }
+
+    fn routes(self) -> Router {
+        Routes::new(REQUESTS_MAX)
+            .on(MethodFilter::GET, "/items", &[200], catalogue::list)
+            .on(MethodFilter::GET, "/items/{id}", &[200, 404], catalogue::show)
+            .on(MethodFilter::POST, "/orders", &[201, 402, 409, 422, 503, 504], orders::place)
+            .add("/orders/{id}", &[(Method::GET, &[200, 404])], get(orders::show))
+            .on(MethodFilter::GET, "/customers/{id}/orders", &[200, 404], customers::orders)
+            .on(MethodFilter::POST, "/sessions", &[201, 401, 503], sessions::create)
+            .on(MethodFilter::GET, "/search", &[200, 422], search::search)
+            .build(self)
+    }
+}
+
+/// Now, in milliseconds since the epoch.
+fn now_ms() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Whether a row with this id exists in a table of ours.
+fn exists(connection: &Connection, table: &'static str, id: i64) -> rusqlite::Result<bool> {
+    let query = format!("SELECT EXISTS (SELECT 1 FROM {table} WHERE id = ?1)");
+    connection.prepare_cached(&query)?.query_row([id], |row| row.get(0))
+}
+
+impl From<store::Error> for Problem {
+    fn from(error: store::Error) -> Self {
+        match error {
+            store::Error::PoolTimeout => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "The shop is too busy to look it up.")
+                    .retry_after(1)
+                    .error_type("pool_timeout")
+            }
+            other => Self::internal(&other),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Logins: the password check is real work for a processor.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use rusqlite::{OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+
+use super::{Shop, now_ms};
+use crate::choices::password_hashing::{self, Busy};
+use crate::http::Problem;
+use crate::http::extract::JsonBody;
+use crate::store::Operation;
+use crate::store::model::hash_password;
+use crate::telemetry::catalog;
+
+/// How long a session lasts.
+const SESSION_MS: i64 = 3_600_000;
+
+/// The longest password that is hashed.
+const PASSWORD_BYTES_MAX: usize = 128;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Login {
+    customer_id: i64,
+    password: String,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Session {
+    customer_id: i64,
+    token: String,
+}
+
+/// `POST /sessions`
+pub(super) async fn create(
+    State(shop): State<Shop>,
+    body: JsonBody<Login>,
+) -> Result<(StatusCode, Json<Session>), Problem> {
+    let Login { customer_id, password } = body.value;
+    if password.len() > PASSWORD_BYTES_MAX {
+        return Err(Problem::invalid("password", "", format!("at most {PASSWORD_BYTES_MAX} bytes")));
+    }
+    let read = shop.store.read(Operation::new("SELECT", "customers"), move |connection| {
+        let query = "SELECT password_salt, password_hash FROM customers WHERE id = ?1";
+        let columns = |row: &rusqlite::Row<'_>| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?));
+        connection.prepare_cached(query)?.query_row([customer_id], columns).optional()
+    });
+    let refused = || Problem::new(StatusCode::UNAUTHORIZED, "The customer or the password is wrong.");
+    let (salt, hash) = read.await?.ok_or_else(refused)?;
+    let check = move || hash_password(password.as_bytes(), &salt) == hash;
+    let option = password_hashing::CHOICE.option();
+    let waited = |seconds| catalog::firedrill_queue_wait_seconds("password_hashing").record(seconds);
+    let matches = password_hashing::run(option, &shop.hashing, check, waited).await.map_err(|Busy| {
+        catalog::firedrill_requests_shed_total("queue_full").increment(1);
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Too many people are logging in.")
+            .retry_after(1)
+            .error_type("shed")
+    })?;
+    if !matches {
+        return Err(refused());
+    }
+    let token = format!("{:032x}", fastrand::u128(..));
+    let session = Session { customer_id, token: token.clone() };
+    let write = shop.store.write(Operation::new("INSERT", "sessions"), move |transaction| {
+        let now = now_ms();
+        transaction.prepare_cached("DELETE FROM sessions WHERE expires_at_ms < ?1")?.execute([now])?;
+        transaction
+            .prepare_cached("INSERT INTO sessions VALUES (?1, ?2, ?3)")?
+            .execute(params![token, customer_id, now + SESSION_MS])
+    });
+    write.await?;
+    Ok((StatusCode::CREATED, Json(session)))
+}

@@ -1,0 +1,238 @@
+//! The shop's database: a pool of connections that shows who waits, and one way to run a statement.
+//!
+//! SQLite calls block, so each runs on a thread that may; a connection is leased for it, and the wait, the use
+//! and the statement are measured apart. Without that split "the database is slow" could mean any of three
+//! things. SQLite has one writer at a time: writers queue here, in order, instead of in its busy loop, which
+//! is neither fair nor visible.
+
+pub mod model;
+mod pool;
+mod schema;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use deadpool::managed::{Object, Pool, PoolError, Timeouts};
+use metrics::Histogram;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tracing::{Instrument, field};
+
+use crate::telemetry::catalog;
+use pool::Manager;
+pub use schema::{SEED_PASSWORD, Seed};
+
+/// The pool's name, as metrics show it.
+const POOL: &str = "shop";
+
+/// Connections in the pool: enough readers for two cores, and few enough that a leak shows.
+pub const CONNECTIONS_MAX: usize = 8;
+
+/// How long a request waits for a connection.
+const WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Why a statement brought no result.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No connection became free in time.
+    #[error("no database connection became free within {WAIT_MAX:?}")]
+    PoolTimeout,
+    /// The database refused.
+    #[error("the database failed: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// The thread that ran the statement is gone.
+    #[error("the statement's thread was lost")]
+    Lost,
+}
+
+/// What a statement does, for its span and its metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Operation {
+    /// `SELECT`, `INSERT`, `UPDATE` or `DELETE`.
+    pub name: &'static str,
+    /// The table it is about.
+    pub collection: &'static str,
+}
+
+impl Operation {
+    /// `name` on `collection`.
+    #[must_use]
+    pub const fn new(name: &'static str, collection: &'static str) -> Self {
+        Self { name, collection }
+    }
+}
+
+/// The database. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: Pool<Manager>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// Held by whoever writes.
+    writer: tokio::sync::Mutex<()>,
+    waits: Histogram,
+    uses: Histogram,
+    operations: Mutex<HashMap<(Operation, bool), Histogram>>,
+}
+
+impl Store {
+    /// Opens the database at `path`, brings its schema up to date and fills an empty one. Blocks.
+    pub fn open(path: &Path, seed: Seed) -> Result<Self, String> {
+        let manager = Manager { path: path.to_owned() };
+        let in_words = |error: rusqlite::Error| format!("the database {} cannot be opened: {error}", path.display());
+        let mut connection = manager.connect().map_err(in_words)?;
+        schema::migrate(&mut connection).map_err(in_words)?;
+        schema::seed(&mut connection, seed).map_err(in_words)?;
+        let pool = Pool::builder(manager)
+            .max_size(CONNECTIONS_MAX)
+            .runtime(deadpool::Runtime::Tokio1)
+            .timeouts(Timeouts { wait: Some(WAIT_MAX), ..Timeouts::default() })
+            .build()
+            .map_err(|error| format!("the pool cannot be built: {error}"))?;
+        catalog::db_client_connection_max(POOL).set(CONNECTIONS_MAX as f64);
+        catalog::db_client_connection_timeouts_total(POOL).absolute(0);
+        let shared = Shared {
+            writer: tokio::sync::Mutex::new(()),
+            waits: catalog::db_client_connection_wait_time_seconds(POOL),
+            uses: catalog::db_client_connection_use_time_seconds(POOL),
+            operations: Mutex::default(),
+        };
+        Ok(Self { pool, shared: Arc::new(shared) })
+    }
+
+    /// Sets the gauges of the pool.
+    pub fn collect(&self) {
+        let status = self.pool.status();
+        let used = status.size.saturating_sub(status.available);
+        catalog::db_client_connection_count(POOL, "used").set(used as f64);
+        catalog::db_client_connection_count(POOL, "idle").set(status.available as f64);
+        catalog::db_client_connection_pending_requests(POOL).set(status.waiting as f64);
+    }
+
+    /// Waits for a connection.
+    pub async fn connection(&self) -> Result<Lease, Error> {
+        let asked = Instant::now();
+        let leased = self.pool.get().await;
+        self.shared.waits.record(asked.elapsed().as_secs_f64());
+        let connection = leased.map_err(|error| match error {
+            PoolError::Backend(error) => Error::Database(error),
+            _ => {
+                catalog::db_client_connection_timeouts_total(POOL).increment(1);
+                Error::PoolTimeout
+            }
+        })?;
+        Ok(Lease { connection: Some(connection), shared: Arc::clone(&self.shared), since: Instant::now() })
+    }
+
+    /// Runs `statement` on a connection of its own.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        operation: Operation,
+        statement: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        Ok(self.connection().await?.read(operation, statement).await?.1)
+    }
+
+    /// Runs `statements` in a transaction, on a connection of its own.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        operation: Operation,
+        statements: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        Ok(self.connection().await?.write(operation, statements).await?.1)
+    }
+}
+
+/// A connection, leased. It goes back to the pool when it is dropped.
+#[derive(Debug)]
+pub struct Lease {
+    connection: Option<Object<Manager>>,
+    shared: Arc<Shared>,
+    since: Instant,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.shared.uses.record(self.since.elapsed().as_secs_f64());
+    }
+}
+
+impl Lease {
+    /// Runs `statement` and gives the lease back with its result.
+    pub async fn read<T: Send + 'static>(
+        self,
+        operation: Operation,
+        statement: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<(Self, T), Error> {
+        self.run(operation, move |connection| statement(connection)).await
+    }
+
+    /// Runs `statements` in a transaction, when it is this writer's turn. An error rolls all of it back.
+    pub async fn write<T: Send + 'static>(
+        self,
+        operation: Operation,
+        statements: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<(Self, T), Error> {
+        let shared = Arc::clone(&self.shared);
+        let _turn = shared.writer.lock().await;
+        let transaction = move |connection: &mut Connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let result = statements(&transaction)?;
+            transaction.commit()?;
+            Ok(result)
+        };
+        self.run(operation, transaction).await
+    }
+
+    async fn run<T: Send + 'static>(
+        mut self,
+        operation: Operation,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<(Self, T), Error> {
+        let span = database_span(operation);
+        let started = Instant::now();
+        let mut connection = self.connection.take().ok_or(Error::Lost)?;
+        let on_thread = span.clone();
+        // If the caller leaves, the thread ends its statement and then returns the connection to the pool.
+        let work = tokio::task::spawn_blocking(move || {
+            let result = on_thread.in_scope(|| work(&mut connection));
+            (connection, result)
+        });
+        let (connection, result) = work.instrument(span.clone()).await.map_err(|_| Error::Lost)?;
+        self.connection = Some(connection);
+        self.shared.record(operation, result.is_err(), started.elapsed());
+        if result.is_err() {
+            span.record("error.type", "database");
+            span.record("otel.status_code", "ERROR");
+        }
+        Ok((self, result?))
+    }
+}
+
+impl Shared {
+    fn record(&self, operation: Operation, failed: bool, elapsed: Duration) {
+        let mut operations = self.operations.lock().unwrap_or_else(PoisonError::into_inner);
+        let histogram = operations.entry((operation, failed)).or_insert_with(|| {
+            let error_type = if failed { "database" } else { "" };
+            catalog::db_client_operation_duration_seconds("sqlite", operation.name, operation.collection, error_type)
+        });
+        histogram.record(elapsed.as_secs_f64());
+    }
+}
+
+fn database_span(operation: Operation) -> tracing::Span {
+    tracing::info_span!(
+        "database",
+        otel.name = format!("{} {}", operation.name, operation.collection),
+        otel.kind = "client",
+        otel.status_code = field::Empty,
+        error.type = field::Empty,
+        db.system.name = "sqlite",
+        db.operation.name = operation.name,
+        db.collection.name = operation.collection,
+    )
+}

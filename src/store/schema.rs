@@ -1,0 +1,118 @@
+//! The tables, how they came to be, and what a new database starts with.
+
+use rusqlite::{Connection, params};
+
+/// Each step brings the schema from its index to the next; `user_version` counts the steps taken.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE items (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL,
+        price_cents INTEGER NOT NULL CHECK (price_cents > 0),
+        stock INTEGER NOT NULL CHECK (stock >= 0)
+    ) STRICT;
+    CREATE TABLE customers (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL,
+        password_salt BLOB NOT NULL,
+        password_hash BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE orders (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        customer_id INTEGER NOT NULL REFERENCES customers (id),
+        item_id INTEGER NOT NULL REFERENCES items (id),
+        quantity INTEGER NOT NULL CHECK (quantity > 0),
+        amount_cents INTEGER NOT NULL,
+        status TEXT NOT NULL CHECK (status IN ('charging', 'paid', 'declined', 'cancelled')),
+        idempotency_key TEXT UNIQUE,
+        created_at_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX orders_by_customer ON orders (customer_id, id);
+    CREATE INDEX orders_open ON orders (created_at_ms) WHERE status = 'charging';
+    CREATE TABLE outbox (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        order_id INTEGER NOT NULL REFERENCES orders (id),
+        created_at_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE shipments (
+        order_id INTEGER PRIMARY KEY REFERENCES orders (id),
+        requested_at_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE sessions (
+        token TEXT PRIMARY KEY,
+        customer_id INTEGER NOT NULL REFERENCES customers (id),
+        expires_at_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX sessions_by_end ON sessions (expires_at_ms);
+"];
+
+/// What a new database is filled with.
+#[derive(Debug, Clone, Copy)]
+pub struct Seed {
+    /// Items in the catalogue.
+    pub items: u32,
+    /// Customers; they all have the password [`SEED_PASSWORD`].
+    pub customers: u32,
+    /// Orders of the past.
+    pub orders: u32,
+}
+
+impl Default for Seed {
+    fn default() -> Self {
+        Self { items: 10_000, customers: 1_000, orders: 100_000 }
+    }
+}
+
+/// The password of every seeded customer. They share one hash: a thousand would take half a minute.
+pub const SEED_PASSWORD: &str = "correct horse battery staple";
+
+/// Takes the steps that `connection`'s database has not taken yet.
+pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    let taken: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    for (number, step) in (1_i64..).zip(MIGRATIONS).filter(|(number, _)| *number > taken) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(step)?;
+        transaction.pragma_update(None, "user_version", number)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+/// Fills an empty database, in one transaction: a crash leaves it empty, not half full.
+pub(super) fn seed(connection: &mut Connection, seed: Seed) -> rusqlite::Result<()> {
+    if connection.query_row("SELECT EXISTS (SELECT 1 FROM items)", [], |row| row.get(0))? {
+        return Ok(());
+    }
+    let mut random = fastrand::Rng::with_seed(1);
+    let transaction = connection.transaction()?;
+    let mut item = transaction.prepare("INSERT INTO items VALUES (?1, ?2, ?3, 1000000)")?;
+    for id in 1..=seed.items {
+        item.execute(params![id, name(&mut random, id), random.i64(100..20_000)])?;
+    }
+    drop(item);
+    let salt: [u8; 16] = *b"firedrill's salt";
+    let hash = super::model::hash_password(SEED_PASSWORD.as_bytes(), &salt);
+    let mut customer = transaction.prepare("INSERT INTO customers VALUES (?1, ?2, ?3, ?4)")?;
+    for id in 1..=seed.customers {
+        customer.execute(params![id, format!("customer {id}"), salt, hash])?;
+    }
+    drop(customer);
+    let mut order = transaction.prepare(
+        "INSERT INTO orders (customer_id, item_id, quantity, amount_cents, status, created_at_ms)
+         VALUES (?1, ?2, 1, ?3, 'paid', ?4)",
+    )?;
+    for id in 1..=seed.orders {
+        let (customer, item) = (random.u32(1..=seed.customers), random.u32(1..=seed.items));
+        order.execute(params![customer, item, random.i64(100..20_000), i64::from(id)])?;
+    }
+    drop(order);
+    transaction.commit()
+}
+
+fn name(random: &mut fastrand::Rng, id: u32) -> String {
+    const COLOURS: [&str; 8] = ["red", "green", "blue", "black", "white", "yellow", "grey", "brown"];
+    const THINGS: [&str; 12] =
+        ["lamp", "chair", "table", "kettle", "bicycle", "coat", "clock", "radio", "ladder", "bucket", "hose", "axe"];
+    let colour = random.choice(COLOURS).unwrap_or("plain");
+    let thing = random.choice(THINGS).unwrap_or("box");
+    format!("{colour} {thing} {id}")
+}

@@ -1,0 +1,161 @@
+//! What one user does: one request, with the patience of a person.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::http::{Request, StatusCode, Uri, request};
+use http_body_util::Full;
+use serde_json::json;
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use super::load::Journey;
+use crate::http::{Client, client, deadline};
+use crate::store::SEED_PASSWORD;
+
+/// After how long a user gives up, from the intended start.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the seeded shop has.
+const ITEMS: f64 = 10_000.0;
+const CUSTOMERS: u32 = 1_000;
+
+/// How strongly users prefer the same items: the share of item `n` falls with `n` (the hottest one in a
+/// hundred items gets about a third of the looks).
+const HEAT: f64 = 4.0;
+
+/// The users of one shop.
+#[derive(Debug)]
+pub(super) struct Users {
+    client: Client,
+    shop: String,
+    /// An order that was placed lately; users look at those.
+    latest_order: AtomicI64,
+    /// Differs from run to run, so that a shop that keeps its data sees new keys.
+    run: u64,
+}
+
+impl Users {
+    /// Users of the shop at this base URL.
+    pub(super) fn new(shop: &str) -> Result<Self, String> {
+        let shop = shop.trim_end_matches('/');
+        let valid = shop.parse::<Uri>().is_ok_and(|uri| uri.scheme_str() == Some("http") && uri.host().is_some());
+        if !valid {
+            return Err(format!("--shop: {shop:?} is no URL of a server; it should look like http://127.0.0.1:8080"));
+        }
+        Ok(Self { client: Client::new(), shop: shop.into(), latest_order: AtomicI64::new(1), run: fastrand::u64(..) })
+    }
+
+    /// Goes on a journey: `Ok` if the user got what they came for before their patience ended.
+    pub(super) async fn go(
+        &self,
+        journey: Journey,
+        random: fastrand::Rng,
+        intended: Instant,
+    ) -> Result<(), &'static str> {
+        let remaining = PATIENCE.saturating_sub(intended.elapsed());
+        if remaining.is_zero() {
+            return Err("timeout");
+        }
+        let span = tracing::info_span!("journey", otel.name = journey.name(), error.type = tracing::field::Empty);
+        let outcome = self.request(journey, random, remaining).instrument(span.clone()).await;
+        if let Err(error) = outcome {
+            span.record("error.type", error);
+        }
+        outcome
+    }
+
+    async fn request(
+        &self,
+        journey: Journey,
+        mut random: fastrand::Rng,
+        remaining: Duration,
+    ) -> Result<(), &'static str> {
+        let (request, wanted) = self.prepare(journey, &mut random, remaining);
+        match self.client.send(request, Some(remaining)).await {
+            Ok(answer) if answer.status == wanted => {
+                if journey == Journey::Order
+                    && let Ok(order) = answer.json::<serde_json::Value>()
+                {
+                    self.latest_order.store(order["id"].as_i64().unwrap_or(1), Ordering::Relaxed);
+                }
+                Ok(())
+            }
+            Ok(answer) => Err(status_name(answer.status)),
+            Err(error) => Err(error_name(&error)),
+        }
+    }
+
+    fn prepare(
+        &self,
+        journey: Journey,
+        random: &mut fastrand::Rng,
+        remaining: Duration,
+    ) -> (Request<Full<Bytes>>, StatusCode) {
+        let patience = remaining.as_millis().max(1).to_string();
+        let to = |builder: request::Builder| builder.header(deadline::HEADER, &patience);
+        let post = |path: &str, body: serde_json::Value| {
+            let builder = to(Request::post(format!("{}{path}", self.shop))).header("content-type", "application/json");
+            (builder, Full::from(body.to_string()), StatusCode::CREATED)
+        };
+        let customer = random.u32(1..=CUSTOMERS);
+        let (builder, body, wanted) = match journey {
+            Journey::Browse => {
+                let url = self.look_at(random);
+                (to(Request::get(url)), Full::default(), StatusCode::OK)
+            }
+            Journey::Order => {
+                let item = hot_item(random);
+                let order = json!({ "customer_id": customer, "item_id": item, "quantity": random.u8(1..=3) });
+                let (builder, body, wanted) = post("/orders", order);
+                let key = format!("{:016x}-{:016x}", self.run, random.u64(..));
+                (builder.header("idempotency-key", key), body, wanted)
+            }
+            Journey::Login => post("/sessions", json!({ "customer_id": customer, "password": SEED_PASSWORD })),
+            Journey::Search => {
+                let things = ["red%20lamp", "chair", "blue%20k", "axe", "radio%207", "grey"];
+                let part = random.choice(things).unwrap_or("lamp");
+                (to(Request::get(format!("{}/search?q={part}", self.shop))), Full::default(), StatusCode::OK)
+            }
+        };
+        (builder.body(body).expect("the URL was checked at start"), wanted)
+    }
+
+    /// Seven of ten look at an item, one at a page of them, one at a customer's orders, one at an order.
+    fn look_at(&self, random: &mut fastrand::Rng) -> String {
+        let shop = &self.shop;
+        match random.u8(0..10) {
+            0 => format!("{shop}/items?after={}", random.u32(0..ITEMS as u32)),
+            1 => format!("{shop}/customers/{}/orders", random.u32(1..=CUSTOMERS)),
+            2 => format!("{shop}/orders/{}", self.latest_order.load(Ordering::Relaxed)),
+            _ => format!("{shop}/items/{}", hot_item(random)),
+        }
+    }
+}
+
+/// An item, the hot ones more often.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the value lies in 0..10000")]
+fn hot_item(random: &mut fastrand::Rng) -> u32 {
+    1 + (random.f64().powf(HEAT) * ITEMS) as u32
+}
+
+/// A bounded name for what a user got instead.
+fn status_name(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        402 => "402",
+        404 => "404",
+        409 => "409",
+        422 => "422",
+        429 => "429",
+        500 => "500",
+        502 => "502",
+        503 => "503",
+        504 => "504",
+        _ => "other_status",
+    }
+}
+
+fn error_name(error: &client::Error) -> &'static str {
+    error.kind()
+}

@@ -1,0 +1,65 @@
+//! Metrics: what is counted, and that it is there before it happens.
+
+use firedrill::telemetry::catalog::CATALOGUE;
+
+use crate::support::{Role, Shop, get};
+
+#[test]
+fn every_known_series_exists_at_zero() {
+    let lab = Shop::start();
+    let text = get(&lab.shop.control, "/metrics").body;
+    for series in [
+        "http_server_request_duration_seconds_count{http_request_method=\"POST\",http_route=\"/orders\",http_response_status_code=\"504\",error_type=\"504\"} 0",
+        "http_server_request_duration_seconds_count{http_request_method=\"GET\",http_route=\"unmatched\",http_response_status_code=\"404\"} 0",
+        "firedrill_client_calls_total{peer=\"payments\",outcome=\"unknown\"} 0",
+        "firedrill_orders_total{outcome=\"declined\"} 0",
+        "db_client_connection_timeouts_total{db_client_connection_pool_name=\"shop\"} 0",
+        "firedrill_panics_total 0",
+    ] {
+        assert!(text.lines().any(|line| line == series), "{series} is not in\n{text}");
+    }
+}
+
+#[test]
+fn what_is_exposed_is_in_the_catalogue_and_described() {
+    let lab = Shop::start();
+    let known: Vec<_> = CATALOGUE.iter().map(|metric| metric.name).collect();
+    let extra = ["process_cpu_seconds_total", "tokio_worker_busy_seconds_total"];
+    for control in [&lab.shop.control, &lab.payments.control] {
+        let text = get(control, "/metrics").body;
+        for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let (name, kind) = line.split_once(' ').unwrap();
+            assert!(known.contains(&name) || extra.contains(&name), "{name} is not in the catalogue");
+            assert!(text.contains(&format!("# HELP {name} ")), "{name} has no help");
+            assert_ne!(kind, "summary", "{name}: a summary cannot be added up over processes");
+        }
+    }
+}
+
+#[test]
+fn paths_that_clients_invent_become_one_series() {
+    let lab = Shop::start();
+    for path in ["/a", "/b", "/c?d", "/items/1/x"] {
+        assert_eq!(get(&lab.shop.data, path).status, 404);
+    }
+    let counted = lab.shop.metric("http_server_request_duration_seconds_count", "http_route=\"unmatched\"");
+    assert!((counted - 4.0).abs() < f64::EPSILON, "{counted}");
+    assert!(!get(&lab.shop.control, "/metrics").body.contains("/items/1/x"));
+}
+
+#[test]
+fn the_process_and_its_runtime_are_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let payments = Role::start("payments", dir.path(), &["--workers", "3", "--open-files-max", "256"]);
+    assert!(payments.metric("process_resident_memory_bytes", "") > 1e6);
+    assert!(payments.metric("process_open_fds", "") > 3.0);
+    assert!((payments.metric("process_max_fds", "") - 256.0).abs() < f64::EPSILON);
+    assert!((payments.metric("tokio_workers", "") - 3.0).abs() < f64::EPSILON);
+    assert!(payments.metric("process_threads", "") >= 4.0);
+    crate::support::wait_for("the probe of the scheduler", || {
+        payments.metric("tokio_scheduler_delay_seconds_count", "") > 5.0
+    });
+    let started = payments.metric("process_start_time_seconds", "");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    assert!((now - started).abs() < 120.0, "started {started}, now {now}");
+}
