@@ -31,6 +31,9 @@ use crate::http::{Problem, Routes};
 /// The largest export that is read.
 pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Connections that are held open at the same time.
+const CONNECTIONS_MAX: usize = 32;
+
 /// How long a sender may take for its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -40,7 +43,7 @@ const PROTOBUF: &str = "application/x-protobuf";
 #[must_use]
 pub fn limits() -> Limits {
     Limits {
-        connections_max: 32,
+        connections_max: CONNECTIONS_MAX,
         ..Limits::default()
     }
 }
@@ -52,7 +55,7 @@ pub fn router(traces: Arc<Traces>, address: SocketAddr) -> Router {
     let methods = post(export)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(rules, guard));
-    Routes::new()
+    Routes::new(CONNECTIONS_MAX)
         .add("/v1/traces", &[(Method::POST, &[200, 400])], methods)
         .build(traces)
 }
