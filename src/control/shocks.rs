@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::http::Problem;
 
 /// The longest that a shock lasts.
-pub const TTL_MAX: Duration = Duration::from_secs(3600);
+pub const TTL_MAX: Duration = Duration::from_hours(1);
 
 /// One number that a shock takes.
 #[derive(Debug, Clone, Copy, Serialize)]
