@@ -1,1 +1,100 @@
-//! The console.
+//! The console: what a person sees of the lab.
+//!
+//! Without it the lab would be four processes and their logs. It watches from outside: it takes in spans,
+//! asks traffic what users got and the roles whether they are ready, and draws one page from that. It keeps
+//! everything in memory and within bounds, so that it goes on while what it watches breaks.
+//!
+//! - [`otlp`]: takes spans in
+//! - [`span`], [`traces`], [`waterfall`]: keeps them, finds them, puts them in order
+//! - [`report`], [`status`]: what users get, and the state of the roles
+//! - [`page`]: the page and its API
+
+pub mod otlp;
+pub mod page;
+pub mod report;
+pub mod span;
+pub mod status;
+pub mod traces;
+pub mod waterfall;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::control::lifecycle::{self, Context, Extras, Running};
+use crate::control::{Guard, check_bind};
+use crate::http::server::{Drained, serve};
+
+/// What the console is told when it starts. Its data plane is the page.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What every role is told.
+    pub role: lifecycle::Config,
+    /// Where OTLP over HTTP is taken in.
+    pub otlp: SocketAddr,
+    /// Where the lab's file is; read again at each look, so it need not be there yet.
+    pub lab_dir: Option<PathBuf>,
+}
+
+/// Runs the console until it is told to stop. A sentence says what made it fail.
+pub fn run(config: Config) -> Result<(), String> {
+    let Config {
+        mut role,
+        otlp,
+        lab_dir,
+    } = config;
+    let token = role.token.clone();
+    if let Some(page) = role.data {
+        check_bind("the page", page, token.as_deref())?;
+    }
+    check_bind("the OTLP receiver", otlp, token.as_deref())?;
+    // Its own spans would come back to it, one for each export of the last, and for each look at each role.
+    role.telemetry.traces = false;
+    let page = role.data.unwrap_or(role.control);
+    let guard = Guard::new(page, token.as_deref());
+    lifecycle::run(role, Extras::default(), async move |context| {
+        let listener = lifecycle::bind("the OTLP receiver", otlp)?;
+        start(
+            context,
+            listener,
+            &guard,
+            status::Watch::new(lab_dir, token),
+        )
+    })
+}
+
+fn start(
+    context: Context,
+    listener: TcpListener,
+    guard: &Guard,
+    watch: status::Watch,
+) -> Result<Running<impl AsyncFnOnce() + use<>>, String> {
+    let cannot = |error| format!("the OTLP receiver cannot listen: {error}");
+    let address = listener.local_addr().map_err(cannot)?;
+    listener.set_nonblocking(true).map_err(cannot)?;
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(cannot)?;
+    tracing::info!(target: "console", otlp = %address, "Spans are taken in.");
+    let traces = Arc::new(traces::Traces::new(traces::LIMITS));
+    let watch = Arc::new(watch);
+    let router = page::router(
+        page::Shown {
+            traces: Arc::clone(&traces),
+            watch: Arc::clone(&watch),
+            otlp: address,
+        },
+        guard,
+    );
+    let receiver = tokio::spawn(serve(
+        listener,
+        otlp::router(traces, address),
+        otlp::limits(),
+        context.stop.clone(),
+    ));
+    tokio::spawn(async move { watch.run(context.stop).await });
+    let finish = async move || {
+        if !matches!(receiver.await, Ok(Drained::Complete)) {
+            tracing::warn!(target: "console", "Spans were still arriving when the drain ended.");
+        }
+    };
+    Ok(Running { router, finish })
+}

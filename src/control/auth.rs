@@ -109,8 +109,8 @@ fn same(a: &[u8], b: &[u8]) -> bool {
             == 0
 }
 
-/// Lets a request through if the rules allow it.
-pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+/// Lets a request through if the rules allow it: the middleware for `axum::middleware::from_fn_with_state`.
+pub async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     match guard.check(request.headers()) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),

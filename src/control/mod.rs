@@ -16,7 +16,7 @@ pub mod lifecycle;
 mod routes;
 pub mod shocks;
 
-pub use auth::{Guard, check_bind};
+pub use auth::{Guard, check_bind, guard};
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;

@@ -1,0 +1,381 @@
+//! The state of the lab, looked at once a second and kept for whoever asks.
+//!
+//! The page is drawn from memory: with ten pages open the roles are asked as often as with one, and a page
+//! that has just been opened shows the last three minutes at once. Everything asked here has less than a
+//! second to answer, so that a role that hangs is shown as hanging and holds up nothing else.
+//!
+//! Nothing here tells which choices are poor or which shocks are under way: to find out is the exercise.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::body::Bytes;
+use axum::http::Request;
+use http_body_util::Full;
+use serde::Serialize;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::report::{HISTORY_S, History, Point, Report, Window};
+use crate::control::lab::{Lab, Member};
+use crate::http::Client;
+
+/// How long a role may take to answer.
+const PATIENCE: Duration = Duration::from_millis(900);
+
+/// For how long the last report still counts as the present, in seconds.
+const REPORT_AGE_MAX_S: f64 = 5.0;
+
+/// What the page shows of the lab.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Status {
+    /// When this was found out, in seconds since the epoch.
+    pub at_s: f64,
+    /// What is missing and what to do about it, in a sentence.
+    pub notice: Option<String>,
+    /// Each process of the lab.
+    pub roles: Vec<Role>,
+    /// What users get now; `null` while traffic says nothing.
+    pub window: Option<Current>,
+    /// What users got, second by second.
+    pub history: Vec<Point>,
+    /// How far back the history goes, in seconds.
+    pub history_s: u32,
+}
+
+/// One process of the lab.
+#[derive(Debug, Clone, Serialize)]
+pub struct Role {
+    /// Its name.
+    pub name: String,
+    /// Its role.
+    pub role: String,
+    /// Its process; 0 while it is down.
+    pub pid: u32,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// Whether it says that it can do its work.
+    pub ready: bool,
+    /// `ready`, `not ready`, `no answer` or `down`.
+    pub state: &'static str,
+    /// Where its data plane listens.
+    pub data: Option<SocketAddr>,
+    /// Where its control plane listens.
+    pub control: SocketAddr,
+}
+
+/// What users get now.
+#[derive(Debug, Clone, Serialize)]
+pub struct Current {
+    /// The length of the window, in seconds.
+    pub seconds: f64,
+    /// All journeys together.
+    pub total: Window,
+    /// Each journey.
+    pub journeys: BTreeMap<String, Window>,
+}
+
+/// Looks at a lab.
+#[derive(Debug)]
+pub struct Watch {
+    client: Client,
+    lab_dir: Option<PathBuf>,
+    token: Option<String>,
+    latest: Mutex<Arc<Status>>,
+}
+
+/// What is remembered from one look to the next.
+#[derive(Debug, Default)]
+struct Memory {
+    history: History,
+    report: Option<(f64, Report)>,
+}
+
+impl Watch {
+    /// A watch of the lab whose file is in `lab_dir`, with the token of its control planes.
+    #[must_use]
+    pub fn new(lab_dir: Option<PathBuf>, token: Option<String>) -> Self {
+        Self {
+            client: Client::new(),
+            lab_dir,
+            token,
+            latest: Mutex::default(),
+        }
+    }
+
+    /// What was last seen.
+    #[must_use]
+    pub fn latest(&self) -> Arc<Status> {
+        Arc::clone(&self.latest.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Looks every second until `stop` is cancelled.
+    pub async fn run(&self, stop: CancellationToken) {
+        let mut memory = Memory::default();
+        let mut tick = interval(Duration::from_secs(1));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let looking = async {
+            loop {
+                tick.tick().await;
+                let status = Arc::new(self.look(&mut memory).await);
+                *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = status;
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = looking => {}
+        }
+    }
+
+    async fn look(&self, memory: &mut Memory) -> Status {
+        let (lab, mut notice) = match self.lab_dir.clone() {
+            None => (None, Some("This console was given no lab to watch: start it with firedrill up, or with --lab.".into())),
+            Some(dir) => tokio::task::spawn_blocking(move || read_lab(&dir))
+                .await
+                .unwrap_or_default(),
+        };
+        let members = lab.as_ref().map_or(&[][..], |lab| &lab.members);
+        let traffic = members
+            .iter()
+            .find(|member| member.role == "traffic" && member.pid > 0);
+        let (roles, heard) = tokio::join!(self.roles(members), async {
+            match traffic {
+                Some(traffic) => self.listen(traffic.control, memory).await,
+                None => Err("Nobody plays the users: traffic is not running.".to_owned()),
+            }
+        });
+        if let (Err(silence), None) = (heard, &notice) {
+            notice = Some(silence);
+        }
+        let at_s = now_s();
+        Status {
+            at_s,
+            notice,
+            roles,
+            window: memory.current(at_s),
+            history: memory.history.since(at_s),
+            history_s: HISTORY_S,
+        }
+    }
+
+    /// Asks every member at the same time whether it is ready.
+    async fn roles(&self, members: &[Member]) -> Vec<Role> {
+        let asked: Vec<_> = members
+            .iter()
+            .map(|member| tokio::spawn(state(self.client.clone(), member.pid, member.control)))
+            .collect();
+        let mut roles = Vec::with_capacity(members.len());
+        for (member, state) in members.iter().zip(asked) {
+            let state = state.await.unwrap_or("no answer");
+            roles.push(Role {
+                name: member.name.clone(),
+                role: member.role.clone(),
+                pid: member.pid,
+                restarts: member.restarts,
+                ready: state == "ready",
+                state,
+                data: member.data,
+                control: member.control,
+            });
+        }
+        roles
+    }
+
+    /// Asks traffic for its last seconds, and for those in between if some were missed.
+    async fn listen(&self, traffic: SocketAddr, memory: &mut Memory) -> Result<(), String> {
+        let report = self.report(traffic, None).await?;
+        memory.history.note_clock(now_s(), report.now_s);
+        if let Some(since_s) = memory.history.gap_before(&report) {
+            // Without an answer the charts have a gap; the present is still worth showing.
+            if let Ok(missed) = self.report(traffic, Some(since_s)).await {
+                memory.history.add(&missed);
+            }
+        }
+        memory.history.add(&report);
+        memory.report = Some((now_s(), report));
+        Ok(())
+    }
+
+    async fn report(&self, traffic: SocketAddr, since_s: Option<f64>) -> Result<Report, String> {
+        let since = since_s.map(|since| format!("?since={since}"));
+        let url = format!("http://{traffic}/report{}", since.unwrap_or_default());
+        let asking = self.client.get_json(&url, self.token.as_deref());
+        match timeout(PATIENCE, asking).await {
+            Ok(Ok(report)) => Ok(report),
+            Ok(Err(error)) => Err(format!("Traffic does not report: {error}.")),
+            Err(_) => Err("Traffic does not report: it takes too long to answer.".into()),
+        }
+    }
+}
+
+impl Memory {
+    fn current(&self, at_s: f64) -> Option<Current> {
+        let (heard_s, report) = self.report.as_ref()?;
+        let seconds = report.until_s - report.since_s;
+        (at_s - heard_s <= REPORT_AGE_MAX_S && seconds > 0.0).then(|| Current {
+            seconds,
+            total: report.total.clone(),
+            journeys: report.journeys.clone(),
+        })
+    }
+}
+
+/// The lab of `dir`, or what is wrong with it. A lab whose supervisor has died is none.
+fn read_lab(dir: &Path) -> (Option<Lab>, Option<String>) {
+    match Lab::read(dir) {
+        Ok(Some(lab)) if lab.is_alive() => (Some(lab), None),
+        Ok(Some(_)) => {
+            let notice = "The lab has ended: start it again with firedrill up.";
+            (None, Some(notice.into()))
+        }
+        Ok(None) => {
+            let notice = format!(
+                "There is no lab in {}: start one with firedrill up.",
+                dir.display()
+            );
+            (None, Some(notice))
+        }
+        Err(error) => (None, Some(error)),
+    }
+}
+
+async fn state(client: Client, pid: u32, control: SocketAddr) -> &'static str {
+    if pid == 0 {
+        return "down";
+    }
+    let url = format!("http://{control}/readyz");
+    let Ok(request) = Request::get(url).body(Full::<Bytes>::default()) else {
+        return "no answer";
+    };
+    match client.send(request, Some(PATIENCE)).await {
+        Ok(answer) if answer.status.is_success() => "ready",
+        Ok(_) => "not ready",
+        Err(_) => "no answer",
+    }
+}
+
+fn now_s() -> f64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::http::{HeaderMap, StatusCode};
+    use axum::routing::get;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::http::server::{Limits, serve};
+
+    const WINDOW: &str = r#"{"offered":1000,"good":990,"bad":10,"offered_per_s":100,"good_per_s":99,
+        "p50_s":0.004,"p99_s":0.2,"max_s":0.3,"errors":{"503":10}}"#;
+
+    /// A control plane of traffic that wants the token `secret` and has run for 100 s.
+    async fn traffic(stop: CancellationToken) -> SocketAddr {
+        let report = async |headers: HeaderMap, uri: axum::http::Uri| {
+            if headers
+                .get("authorization")
+                .is_none_or(|sent| sent != "Bearer secret")
+            {
+                return Err(StatusCode::UNAUTHORIZED);
+            }
+            let window: Value = serde_json::from_str(WINDOW).unwrap();
+            let since = uri.query().map_or(90, |query| query[6..].parse().unwrap());
+            let seconds: Vec<_> = (since..100)
+                .map(|at| json!({"at_s": at, "total": window}))
+                .collect();
+            Ok(axum::Json(
+                json!({"now_s": 103.2, "since_s": since, "until_s": 100,
+                "total": window, "journeys": {"order": window}, "seconds": seconds}),
+            ))
+        };
+        let router = Router::new()
+            .route("/readyz", get(async || StatusCode::SERVICE_UNAVAILABLE))
+            .route("/report", get(report));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve(listener, router, Limits::default(), stop));
+        address
+    }
+
+    fn lab(traffic: SocketAddr, pid: u32) -> Lab {
+        let member = |name: &str, control, pid| Member {
+            name: name.into(),
+            role: name.into(),
+            pid,
+            data: None,
+            control,
+            restarts: 2,
+        };
+        // Nobody listens on port 1.
+        let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
+        Lab {
+            pid,
+            members: vec![
+                member("shop", nobody, 7),
+                member("payments", nobody, 0),
+                member("traffic", traffic, 8),
+            ],
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lab_is_seen_with_the_history_before_the_first_look() {
+        let stop = CancellationToken::new();
+        let dir = tempfile::tempdir().unwrap();
+        let traffic = traffic(stop.clone()).await;
+        lab(traffic, std::process::id()).write(dir.path()).unwrap();
+        let watch = Watch::new(Some(dir.path().into()), Some("secret".into()));
+        let status = watch.look(&mut Memory::default()).await;
+        assert_eq!(status.notice, None);
+        let seen: Vec<_> = status.roles.iter().map(|role| role.state).collect();
+        assert_eq!(seen, ["no answer", "down", "not ready"]);
+        assert_eq!(status.history.len(), 100);
+        let current = status.window.unwrap();
+        assert_eq!(current.total.errors["503"], 10);
+        assert!(current.journeys.contains_key("order"));
+        stop.cancel();
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_is_said() {
+        let stop = CancellationToken::new();
+        let dir = tempfile::tempdir().unwrap();
+        let notice = async |dir: Option<&Path>| {
+            let watch = Watch::new(dir.map(Into::into), None);
+            let status = watch.look(&mut Memory::default()).await;
+            assert!(status.window.is_none());
+            status.notice.unwrap()
+        };
+        assert!(notice(None).await.contains("--lab"));
+        assert!(notice(Some(dir.path())).await.contains("no lab"));
+        // 0 is no process's number.
+        let traffic = traffic(stop.clone()).await;
+        lab(traffic, 0).write(dir.path()).unwrap();
+        assert!(notice(Some(dir.path())).await.contains("has ended"));
+        lab(traffic, std::process::id()).write(dir.path()).unwrap();
+        assert!(notice(Some(dir.path())).await.contains("does not report"));
+        std::fs::write(dir.path().join(Lab::FILE), "{").unwrap();
+        assert!(notice(Some(dir.path())).await.contains("cannot be read"));
+        stop.cancel();
+    }
+
+    #[test]
+    fn an_old_report_is_not_the_present() {
+        let report: Report = serde_json::from_value(json!({"now_s": 13, "since_s": 0, "until_s": 10,
+            "total": serde_json::from_str::<Value>(WINDOW).unwrap(), "journeys": {}, "seconds": []}))
+        .unwrap();
+        let memory = Memory {
+            report: Some((1000.0, report)),
+            ..Memory::default()
+        };
+        assert!(memory.current(1003.0).is_some());
+        assert!(memory.current(1006.0).is_none());
+    }
+}
