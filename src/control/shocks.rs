@@ -289,7 +289,7 @@ mod tests {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&seen);
         let shocks = Shocks::none().with(SPEC, move |values| {
-            log.lock().unwrap().push(values.is_some())
+            log.lock().unwrap().push(values.is_some());
         });
         shocks
             .begin("slow", &BTreeMap::from([("ttl_s".into(), json!(2))]))

@@ -125,7 +125,7 @@ pub fn shocks(conditions: &Arc<Conditions>) -> Shocks {
             slow.slow_share.set(share(values));
         })
         .with(FAILING, move |values| {
-            failing.failing_share.set(share(values))
+            failing.failing_share.set(share(values));
         })
         .with(STALLED, move |values| {
             stalled.stalled_share.send_replace(share(values));

@@ -76,9 +76,9 @@ impl Catalogue {
         };
         let entry = self.cache.entry(id).or_try_insert_with(load).await?;
         if entry.is_fresh() {
-            self.misses.increment(1)
+            self.misses.increment(1);
         } else {
-            self.hits.increment(1)
+            self.hits.increment(1);
         }
         Ok(entry.into_value())
     }

@@ -229,7 +229,7 @@ impl Ticket {
         let latency_s = self.intended.elapsed().as_secs_f64();
         self.recorder.active.decrement(1.0);
         self.recorder.with_cell(self.at_s, self.journey, |cell| {
-            cell.record(outcome, latency_s)
+            cell.record(outcome, latency_s);
         });
         let name = if outcome.is_ok() { "good" } else { "bad" };
         catalog::firedrill_journey_duration_seconds(self.journey.name(), name).record(latency_s);
@@ -336,7 +336,9 @@ mod tests {
             .collect();
         // The server stands still for two seconds and then answers all at once.
         tokio::time::advance(Duration::from_secs(2)).await;
-        tickets.into_iter().for_each(|ticket| ticket.ended(Ok(())));
+        for ticket in tickets {
+            ticket.ended(Ok(()));
+        }
         tokio::time::advance(Duration::from_secs(5)).await;
         let report = recorder.report(Some(0.0), Some(1.0));
         assert_eq!(report.total.counts.offered, 10);

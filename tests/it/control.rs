@@ -20,9 +20,9 @@ fn it_answers_while_every_worker_of_the_data_plane_is_blocked() {
         body.len()
     );
     let mut logins: Vec<_> = (0..40).map(|_| connect(data).unwrap()).collect();
-    logins
-        .iter_mut()
-        .for_each(|stream| stream.write_all(login.as_bytes()).unwrap());
+    for stream in &mut logins {
+        stream.write_all(login.as_bytes()).unwrap();
+    }
     // While they are under way, the control plane answers, tells of them, and cures.
     let mut seen_busy = false;
     for _ in 0..200 {

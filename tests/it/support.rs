@@ -174,6 +174,10 @@ impl Role {
 }
 
 /// A shop with its payments, on a small database.
+#[expect(
+    clippy::struct_field_names,
+    reason = "the shop of a pair that is called after it"
+)]
 pub(crate) struct Shop {
     pub(crate) payments: Role,
     pub(crate) shop: Role,

@@ -45,6 +45,9 @@ pub fn limits() -> Limits {
     }
 }
 
+/// Batches that are decoded at the same time.
+const REQUESTS_MAX: usize = 64;
+
 /// The receiver's routes, for a listener on `address`. A web page on another site cannot reach a receiver on
 /// loopback: it would have to forge its `Host` or its `Origin`.
 pub fn router(traces: Arc<Traces>, address: SocketAddr) -> Router {
@@ -52,7 +55,7 @@ pub fn router(traces: Arc<Traces>, address: SocketAddr) -> Router {
     let methods = post(export)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(rules, guard));
-    Routes::new()
+    Routes::new(REQUESTS_MAX)
         .add("/v1/traces", &[(Method::POST, &[200, 400])], methods)
         .build(traces)
 }

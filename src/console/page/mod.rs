@@ -46,6 +46,9 @@ const PARTS: [(&str, &str, &str); 6] = [
     ("/traces.js", JAVASCRIPT, include_str!("traces.js")),
 ];
 
+/// Requests that the page works on at the same time.
+const REQUESTS_MAX: usize = 64;
+
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// What a browser may do with the page: run its own scripts and ask its own server, nothing else. Should a
@@ -57,7 +60,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 pub fn router(shown: Shown, rules: &Guard) -> Router {
     let guarded =
         |methods: MethodRouter<Shown>| methods.layer(from_fn_with_state(rules.clone(), guard));
-    let mut routes = Routes::new();
+    let mut routes = Routes::new(REQUESTS_MAX);
     for (path, content_type, content) in PARTS {
         routes = routes.add(path, &[(Method::GET, &[200])], part(content_type, content));
     }
