@@ -34,7 +34,13 @@ pub(super) struct Cli {
 #[derive(Debug, Clone, Args)]
 pub(super) struct Common {
     /// Which log events are written to standard error, in the syntax of `RUST_LOG`.
-    #[arg(long, global = true, env = "FIREDRILL_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(
+        long,
+        global = true,
+        env = "FIREDRILL_LOG",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
     pub(super) log: String,
     /// The token that control planes ask for, and that this command sends to them.
     #[arg(long, global = true, env = "FIREDRILL_TOKEN", hide_env_values = true)]
@@ -51,7 +57,10 @@ pub(super) struct Common {
 impl Common {
     /// Whether spans are exported at all.
     pub(super) fn traces(&self) -> bool {
-        let disabled = self.otel_sdk_disabled.as_deref().is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        let disabled = self
+            .otel_sdk_disabled
+            .as_deref()
+            .is_some_and(|value| value.eq_ignore_ascii_case("true"));
         !disabled && self.otel_traces_exporter.as_deref() != Some("none")
     }
 }
@@ -107,7 +116,7 @@ pub(super) struct UpArgs {
     #[arg(long, env = "FIREDRILL_DATA", value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
     /// Arrivals a second.
-    #[arg(long, default_value_t = 100.0)]
+    #[arg(long, default_value_t = 100.0, allow_negative_numbers = true)]
     pub(super) rate: f64,
     /// Make the users' arrivals repeatable.
     #[arg(long)]
@@ -138,7 +147,12 @@ impl Default for UpArgs {
 #[derive(Debug, Clone, Args)]
 pub(super) struct RoleArgs {
     /// Where the role keeps its files.
-    #[arg(long, env = "FIREDRILL_DATA", default_value = "firedrill-data", value_name = "DIR")]
+    #[arg(
+        long,
+        env = "FIREDRILL_DATA",
+        default_value = "firedrill-data",
+        value_name = "DIR"
+    )]
     data: PathBuf,
     /// Threads that serve requests; by default as many as there are cores.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
@@ -173,7 +187,11 @@ impl RoleArgs {
             open_files_max: self.open_files_max,
             memory_max: self.memory_max,
             parent_pipe: self.parent_pipe,
-            telemetry: telemetry::Config { role, log_filter: common.log.clone(), traces: common.traces() },
+            telemetry: telemetry::Config {
+                role,
+                log_filter: common.log.clone(),
+                traces: common.traces(),
+            },
         }
     }
 }
@@ -184,13 +202,29 @@ impl RoleArgs {
   curl -s 127.0.0.1:8080/items/1")]
 pub(super) struct ShopArgs {
     /// Where the shop listens.
-    #[arg(long, env = "FIREDRILL_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    #[arg(
+        long,
+        env = "FIREDRILL_LISTEN",
+        default_value = "127.0.0.1:8080",
+        value_name = "ADDR"
+    )]
     listen: SocketAddr,
     /// Where its control plane listens.
-    #[arg(long, env = "FIREDRILL_CONTROL", default_value = "127.0.0.1:9464", value_name = "ADDR")]
+    #[arg(
+        long,
+        env = "FIREDRILL_CONTROL",
+        default_value = "127.0.0.1:9464",
+        value_name = "ADDR"
+    )]
     control: SocketAddr,
     /// Where payments listens; one URL a replica.
-    #[arg(long, env = "FIREDRILL_PAYMENTS", default_value = "http://127.0.0.1:8081", value_delimiter = ',', value_name = "URL")]
+    #[arg(
+        long,
+        env = "FIREDRILL_PAYMENTS",
+        default_value = "http://127.0.0.1:8081",
+        value_delimiter = ',',
+        value_name = "URL"
+    )]
     payments: Vec<String>,
     /// Orders that a new database starts with.
     #[arg(long, default_value_t = store::Seed::default().orders, value_name = "N")]
@@ -202,12 +236,20 @@ pub(super) struct ShopArgs {
 impl ShopArgs {
     pub(super) fn config(self, common: &Common) -> Result<shop::Config, String> {
         if self.seed_orders > 10_000_000 {
-            return Err(format!("--seed-orders cannot be {}: at most 10000000", self.seed_orders));
+            return Err(format!(
+                "--seed-orders cannot be {}: at most 10000000",
+                self.seed_orders
+            ));
         }
         Ok(shop::Config {
-            role: self.role.config("shop", Some(self.listen), self.control, common),
+            role: self
+                .role
+                .config("shop", Some(self.listen), self.control, common),
             payments: self.payments,
-            seed: store::Seed { orders: self.seed_orders, ..store::Seed::default() },
+            seed: store::Seed {
+                orders: self.seed_orders,
+                ..store::Seed::default()
+            },
         })
     }
 }
@@ -217,10 +259,20 @@ impl ShopArgs {
   firedrill payments --bank-slots 6 --bank-service-ms 120      a bank that charges 50 cards a second")]
 pub(super) struct PaymentsArgs {
     /// Where payments listens.
-    #[arg(long, env = "FIREDRILL_LISTEN", default_value = "127.0.0.1:8081", value_name = "ADDR")]
+    #[arg(
+        long,
+        env = "FIREDRILL_LISTEN",
+        default_value = "127.0.0.1:8081",
+        value_name = "ADDR"
+    )]
     listen: SocketAddr,
     /// Where its control plane listens.
-    #[arg(long, env = "FIREDRILL_CONTROL", default_value = "127.0.0.1:9465", value_name = "ADDR")]
+    #[arg(
+        long,
+        env = "FIREDRILL_CONTROL",
+        default_value = "127.0.0.1:9465",
+        value_name = "ADDR"
+    )]
     control: SocketAddr,
     /// Charges that the bank works on at the same time.
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=10_000), value_name = "N")]
@@ -239,10 +291,15 @@ pub(super) struct PaymentsArgs {
 }
 
 impl PaymentsArgs {
-    #[expect(clippy::unnecessary_wraps, reason = "every role's flags are read alike")]
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "every role's flags are read alike"
+    )]
     pub(super) fn config(self, common: &Common) -> Result<payments::Config, String> {
         Ok(payments::Config {
-            role: self.role.config("payments", Some(self.listen), self.control, common),
+            role: self
+                .role
+                .config("payments", Some(self.listen), self.control, common),
             bank: payments::bank::Config {
                 slots: usize::from(self.bank_slots),
                 service_time: Duration::from_millis(self.bank_service_ms),
@@ -259,13 +316,23 @@ impl PaymentsArgs {
   curl -s '127.0.0.1:9470/report' | jq .total")]
 pub(super) struct TrafficArgs {
     /// Where the control plane listens.
-    #[arg(long, env = "FIREDRILL_CONTROL", default_value = "127.0.0.1:9470", value_name = "ADDR")]
+    #[arg(
+        long,
+        env = "FIREDRILL_CONTROL",
+        default_value = "127.0.0.1:9470",
+        value_name = "ADDR"
+    )]
     control: SocketAddr,
     /// Where the shop listens.
-    #[arg(long, env = "FIREDRILL_SHOP", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    #[arg(
+        long,
+        env = "FIREDRILL_SHOP",
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL"
+    )]
     shop: String,
     /// Arrivals a second.
-    #[arg(long, default_value_t = 100.0)]
+    #[arg(long, default_value_t = 100.0, allow_negative_numbers = true)]
     rate: f64,
     /// Make arrivals repeatable; by default another seed each time, which the log names.
     #[arg(long)]
@@ -275,7 +342,10 @@ pub(super) struct TrafficArgs {
 }
 
 impl TrafficArgs {
-    #[expect(clippy::unnecessary_wraps, reason = "every role's flags are read alike")]
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "every role's flags are read alike"
+    )]
     pub(super) fn config(self, common: &Common) -> Result<traffic::Config, String> {
         Ok(traffic::Config {
             role: self.role.config("traffic", None, self.control, common),
@@ -291,13 +361,28 @@ impl TrafficArgs {
   firedrill console --lab ./lab       the page at http://127.0.0.1:8900 shows the lab in ./lab")]
 pub(super) struct ConsoleArgs {
     /// Where the page is served.
-    #[arg(long, env = "FIREDRILL_LISTEN", default_value = "127.0.0.1:8900", value_name = "ADDR")]
+    #[arg(
+        long,
+        env = "FIREDRILL_LISTEN",
+        default_value = "127.0.0.1:8900",
+        value_name = "ADDR"
+    )]
     listen: SocketAddr,
     /// Where the control plane listens.
-    #[arg(long, env = "FIREDRILL_CONTROL", default_value = "127.0.0.1:9480", value_name = "ADDR")]
+    #[arg(
+        long,
+        env = "FIREDRILL_CONTROL",
+        default_value = "127.0.0.1:9480",
+        value_name = "ADDR"
+    )]
     control: SocketAddr,
     /// Where OTLP over HTTP is received.
-    #[arg(long, env = "FIREDRILL_OTLP", default_value = "127.0.0.1:4318", value_name = "ADDR")]
+    #[arg(
+        long,
+        env = "FIREDRILL_OTLP",
+        default_value = "127.0.0.1:4318",
+        value_name = "ADDR"
+    )]
     otlp: SocketAddr,
     /// The directory of the lab that the page shows.
     #[arg(long, value_name = "DIR")]
@@ -307,12 +392,21 @@ pub(super) struct ConsoleArgs {
 }
 
 impl ConsoleArgs {
-    #[expect(clippy::unnecessary_wraps, reason = "every role's flags are read alike")]
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "every role's flags are read alike"
+    )]
     pub(super) fn config(self, common: &Common) -> Result<console::Config, String> {
-        let mut role = self.role.config("console", Some(self.listen), self.control, common);
+        let mut role = self
+            .role
+            .config("console", Some(self.listen), self.control, common);
         // It would be its own customer: each batch that it receives would make it send another.
         role.telemetry.traces = false;
-        Ok(console::Config { role, otlp: self.otlp, lab_dir: self.lab })
+        Ok(console::Config {
+            role,
+            otlp: self.otlp,
+            lab_dir: self.lab,
+        })
     }
 }
 
@@ -397,7 +491,8 @@ pub(super) struct DrillRunArgs {
 
 /// Reads a length of time: a number and `s`, `m` or `h`.
 fn duration(text: &str) -> Result<Duration, String> {
-    let allowed = || format!("{text:?} is no length of time; write a number and s, m or h, like 30s");
+    let allowed =
+        || format!("{text:?} is no length of time; write a number and s, m or h, like 30s");
     let unit_s = match text.chars().last() {
         Some('s') => 1,
         Some('m') => 60,

@@ -22,7 +22,12 @@ pub(super) fn run(args: ChoicesArgs, common: &Common) -> Result<(), String> {
         }
         ChoicesCommand::Show { name } => {
             let choice = find(&name).ok_or_else(|| unknown(&name))?;
-            print(&format!("{}\n\npoor:  {}\nsound: {}", choice.lesson(), choice.poor, choice.sound));
+            print(&format!(
+                "{}\n\npoor:  {}\nsound: {}",
+                choice.lesson(),
+                choice.poor,
+                choice.sound
+            ));
             Ok(())
         }
         ChoicesCommand::Set { name, option, ttl } => {
@@ -33,11 +38,16 @@ pub(super) fn run(args: ChoicesArgs, common: &Common) -> Result<(), String> {
             if let Some(ttl) = ttl {
                 body["ttl_s"] = ttl.as_secs().into();
             }
-            let members = lab.members.iter().filter(|member| choice.roles.contains(&member.role.as_str()));
+            let members = lab
+                .members
+                .iter()
+                .filter(|member| choice.roles.contains(&member.role.as_str()));
             for member in members {
                 let url = format!("http://{}/choices/{name}", member.control);
                 runtime.block_on(async {
-                    Client::new().control(Method::PUT, &url, Some(&body), common.token.as_deref()).await
+                    Client::new()
+                        .control(Method::PUT, &url, Some(&body), common.token.as_deref())
+                        .await
                 })?;
                 print(&format!("{}: {name} is {}", member.name, option.name()));
             }
@@ -48,7 +58,10 @@ pub(super) fn run(args: ChoicesArgs, common: &Common) -> Result<(), String> {
 
 fn unknown(name: &str) -> String {
     let names: Vec<_> = CHOICES.iter().map(|choice| choice.name).collect();
-    format!("there is no choice {name:?}; there are: {}", names.join(", "))
+    format!(
+        "there is no choice {name:?}; there are: {}",
+        names.join(", ")
+    )
 }
 
 async fn list(data: Option<&Path>, common: &Common) -> String {
@@ -60,9 +73,13 @@ async fn list(data: Option<&Path>, common: &Common) -> String {
             Err(_) => None,
         };
         let option = option.map_or("", ChoiceOption::name);
-        writeln!(text, "{:18} {:6} poor:  {}", choice.name, option, choice.poor)
-            .and_then(|()| writeln!(text, "{:25} sound: {}", "", choice.sound))
-            .expect("writing to a string cannot fail");
+        writeln!(
+            text,
+            "{:18} {:6} poor:  {}",
+            choice.name, option, choice.poor
+        )
+        .and_then(|()| writeln!(text, "{:25} sound: {}", "", choice.sound))
+        .expect("writing to a string cannot fail");
     }
     match lab {
         Ok(_) => text,
@@ -75,8 +92,18 @@ async fn in_force(lab: &Lab, name: &str, roles: &[&str], common: &Common) -> Opt
     struct Answer {
         choices: Vec<book::Status>,
     }
-    let member: &Member = lab.members.iter().find(|member| roles.contains(&member.role.as_str()))?;
+    let member: &Member = lab
+        .members
+        .iter()
+        .find(|member| roles.contains(&member.role.as_str()))?;
     let url = format!("http://{}/choices", member.control);
-    let answer: Answer = Client::new().get_json(&url, common.token.as_deref()).await.ok()?;
-    answer.choices.into_iter().find(|status| status.name == name).map(|status| status.option)
+    let answer: Answer = Client::new()
+        .get_json(&url, common.token.as_deref())
+        .await
+        .ok()?;
+    answer
+        .choices
+        .into_iter()
+        .find(|status| status.name == name)
+        .map(|status| status.option)
 }

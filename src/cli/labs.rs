@@ -5,11 +5,20 @@ use std::path::{Path, PathBuf};
 use crate::control::lab::Lab;
 
 /// The directory of the lab that was started without `--data`.
-#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads the environment"
+)]
 pub(super) fn default_dir() -> Result<PathBuf, String> {
-    let from = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let from = |name| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
     let cache = from("XDG_CACHE_HOME").or_else(|| from("HOME").map(|home| home.join(".cache")));
-    let base = cache.ok_or("neither XDG_CACHE_HOME nor HOME is set: say with --data where the lab may keep its files")?;
+    let base = cache.ok_or(
+        "neither XDG_CACHE_HOME nor HOME is set: say with --data where the lab may keep its files",
+    )?;
     Ok(base.join("firedrill").join("lab"))
 }
 
@@ -25,7 +34,8 @@ pub(super) fn claim(dir: &Path, keep: bool) -> Result<(), String> {
             lab.pid
         ));
     }
-    let in_words = |error: std::io::Error| format!("the directory {} cannot be used: {error}", dir.display());
+    let in_words =
+        |error: std::io::Error| format!("the directory {} cannot be used: {error}", dir.display());
     if !keep && dir.exists() {
         std::fs::remove_dir_all(dir).map_err(in_words)?;
     }
@@ -37,6 +47,9 @@ pub(super) fn running(data: Option<&Path>) -> Result<Lab, String> {
     let dir = data.map_or_else(default_dir, |dir| Ok(dir.to_owned()))?;
     match Lab::read(&dir)? {
         Some(lab) if lab.is_alive() => Ok(lab),
-        _ => Err(format!("no lab runs in {}: start one with `firedrill up`, or name its --data", dir.display())),
+        _ => Err(format!(
+            "no lab runs in {}: start one with `firedrill up`, or name its --data",
+            dir.display()
+        )),
     }
 }

@@ -21,8 +21,11 @@ use args::{Cli, Command, UpArgs};
 pub fn run() -> Result<u8, String> {
     let cli = Cli::parse();
     let common = cli.common;
-    match cli.command.unwrap_or_else(|| Command::Up(UpArgs::default())) {
-        Command::Up(args) => up(args, &common).map(|()| 0),
+    match cli
+        .command
+        .unwrap_or_else(|| Command::Up(UpArgs::default()))
+    {
+        Command::Up(args) => up(&args, &common).map(|()| 0),
         Command::Shop(args) => crate::shop::run(args.config(&common)?).map(|()| 0),
         Command::Payments(args) => crate::payments::run(args.config(&common)?).map(|()| 0),
         Command::Traffic(args) => crate::traffic::run(args.config(&common)?).map(|()| 0),
@@ -32,7 +35,7 @@ pub fn run() -> Result<u8, String> {
     }
 }
 
-fn up(args: UpArgs, common: &args::Common) -> Result<(), String> {
+fn up(args: &UpArgs, common: &args::Common) -> Result<(), String> {
     let (dir, keep) = match &args.data {
         Some(dir) => (dir.clone(), true),
         None => (labs::default_dir()?, false),
@@ -46,7 +49,7 @@ fn up(args: UpArgs, common: &args::Common) -> Result<(), String> {
     result
 }
 
-fn plan(args: UpArgs, common: &args::Common, dir: PathBuf) -> Result<up::Plan, String> {
+fn plan(args: &UpArgs, common: &args::Common, dir: PathBuf) -> Result<up::Plan, String> {
     Ok(up::Plan {
         binary: own_binary()?,
         dir,
@@ -66,7 +69,8 @@ fn plan(args: UpArgs, common: &args::Common, dir: PathBuf) -> Result<up::Plan, S
 
 /// The file that this process runs: its children run the same.
 fn own_binary() -> Result<PathBuf, String> {
-    std::env::current_exe().map_err(|error| format!("this program's own file cannot be found: {error}"))
+    std::env::current_exe()
+        .map_err(|error| format!("this program's own file cannot be found: {error}"))
 }
 
 /// Prints text for a person or a script.

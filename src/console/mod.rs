@@ -52,7 +52,7 @@ pub fn run(config: Config) -> Result<(), String> {
     role.telemetry.traces = false;
     let page = role.data.unwrap_or(role.control);
     let guard = Guard::new(page, token.as_deref());
-    lifecycle::run(role, Extras::default(), async move |context| {
+    lifecycle::run(&role, Extras::default(), async move |context| {
         let listener = lifecycle::bind("the OTLP receiver", otlp)?;
         start(
             context,

@@ -23,6 +23,9 @@ use crate::choices::Book;
 use crate::http::server::{Drained, Limits, serve};
 use crate::telemetry::{self, Telemetry};
 
+/// How long a role's own end may take: work without an end of its own must not keep the process.
+const FINISH_MAX: Duration = Duration::from_secs(3);
+
 /// What every role is told when it starts.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -121,11 +124,11 @@ impl<F> std::fmt::Debug for Running<F> {
 /// Runs a role until it is told to stop. `start` does the role's own start-up on the data plane's runtime.
 /// A sentence says what made it fail.
 pub fn run<F: AsyncFnOnce()>(
-    config: Config,
+    config: &Config,
     extras: Extras,
     start: impl AsyncFnOnce(Context) -> Result<Running<F>, String>,
 ) -> Result<(), String> {
-    limit(&config)?;
+    limit(config)?;
     std::fs::create_dir_all(&config.dir).map_err(|error| {
         format!(
             "the directory {} cannot be made: {error}",
@@ -143,7 +146,7 @@ pub fn run<F: AsyncFnOnce()>(
         .data
         .map(|address| bind("the data plane", address))
         .transpose()?;
-    let control = control_plane(&config, extras, &telemetry, &stop)?;
+    let control = control_plane(config, extras, &telemetry, &stop)?;
     let context = Context {
         telemetry: Arc::clone(&telemetry),
         dir: config.dir.clone(),
@@ -152,7 +155,7 @@ pub fn run<F: AsyncFnOnce()>(
     let result = runtime.block_on(async {
         watch_for_stop(&stop, config.parent_pipe)?;
         telemetry::probe_runtime();
-        live(&config, data, control, context, start).await
+        live(config, data, control, context, start).await
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     telemetry.shutdown(Duration::from_secs(3));
@@ -177,25 +180,9 @@ async fn live<F: AsyncFnOnce()>(
         .and_then(|listener| listener.local_addr().ok());
     readiness.set(true);
     Ready::here(config.role, address, Some(control)).print();
-    tracing::info!(target: "lifecycle", data = ?address, control = %control, "Ready.");
-    let serving = async {
-        match data {
-            Some(listener) => {
-                listener
-                    .set_nonblocking(true)
-                    .map_err(|error| error.to_string())?;
-                let listener = tokio::net::TcpListener::from_std(listener)
-                    .map_err(|error| error.to_string())?;
-                Ok::<_, String>(
-                    serve(listener, running.router, Limits::default(), stop.clone()).await,
-                )
-            }
-            None => {
-                stop.cancelled().await;
-                Ok(Drained::Complete)
-            }
-        }
-    };
+    let data_address = address.map_or_else(|| "none".to_owned(), |address| address.to_string());
+    tracing::info!(target: "lifecycle", data = data_address, control = %control, "Ready.");
+    let serving = serve_data(data, running.router, &stop);
     let unready = async {
         stop.cancelled().await;
         readiness.set(false);
@@ -204,9 +191,30 @@ async fn live<F: AsyncFnOnce()>(
     if drained? == Drained::TimedOut {
         tracing::warn!(target: "lifecycle", "Requests were still under way when the drain ended.");
     }
-    (running.finish)().await;
+    if tokio::time::timeout(FINISH_MAX, (running.finish)())
+        .await
+        .is_err()
+    {
+        tracing::warn!(target: "lifecycle", "Work was still under way when its time to finish ended.");
+    }
     tracing::info!(target: "lifecycle", "Stopped.");
     Ok(())
+}
+
+/// Serves the data plane, if there is one, until `stop`.
+async fn serve_data(
+    data: Option<TcpListener>,
+    router: Router,
+    stop: &CancellationToken,
+) -> Result<Drained, String> {
+    let Some(listener) = data else {
+        stop.cancelled().await;
+        return Ok(Drained::Complete);
+    };
+    let in_words = |error: std::io::Error| format!("the data plane cannot start: {error}");
+    listener.set_nonblocking(true).map_err(in_words)?;
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(in_words)?;
+    Ok(serve(listener, router, Limits::default(), stop.clone()).await)
 }
 
 fn control_plane(

@@ -132,7 +132,7 @@ async fn exit(State(plane): State<Plane>, body: JsonBody<Exit>) -> Result<Status
         "term" => plane.stop.cancel(),
         "kill" => {
             rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)
-                .map_err(|error| Problem::internal(&error))?
+                .map_err(|error| Problem::internal(&error))?;
         }
         other => return Err(Problem::invalid("how", other, "term or kill")),
     }

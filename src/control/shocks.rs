@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::http::Problem;
 
 /// The longest that a shock lasts.
-pub const TTL_MAX: Duration = Duration::from_secs(3600);
+pub const TTL_MAX: Duration = Duration::from_hours(1);
 
 /// One number that a shock takes.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -289,7 +289,7 @@ mod tests {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&seen);
         let shocks = Shocks::none().with(SPEC, move |values| {
-            log.lock().unwrap().push(values.is_some())
+            log.lock().unwrap().push(values.is_some());
         });
         shocks
             .begin("slow", &BTreeMap::from([("ttl_s".into(), json!(2))]))

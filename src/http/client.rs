@@ -189,11 +189,11 @@ fn client_span(method: &Method, uri: &Uri, resend: u32) -> tracing::Span {
         otel.kind = "client",
         otel.status_code = field::Empty,
         http.request.method = %method,
-        http.request.resend_count = (resend > 0).then_some(resend),
+        http.request.resend_count = (resend > 0).then_some(i64::from(resend)),
         http.response.status_code = field::Empty,
         error.type = field::Empty,
         server.address = uri.host(),
-        server.port = uri.port_u16(),
+        server.port = uri.port_u16().map(i64::from),
         url.full = %uri,
     )
 }
@@ -263,7 +263,7 @@ impl<'a> Attempt<'a> {
             Err(error) => (0, error.kind()),
         };
         if self.outcome.0 > 0 {
-            span.record("http.response.status_code", self.outcome.0);
+            span.record("http.response.status_code", i64::from(self.outcome.0));
         }
         if !self.outcome.1.is_empty() {
             span.record("error.type", self.outcome.1);

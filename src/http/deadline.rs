@@ -35,14 +35,20 @@ impl<S: Send + Sync> FromRequestParts<S> for Deadline {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let Some(value) = parts.headers.get(HEADER) else { return Ok(Self(Instant::now() + DEFAULT)) };
+        let Some(value) = parts.headers.get(HEADER) else {
+            return Ok(Self(Instant::now() + DEFAULT));
+        };
         let text = value.to_str().unwrap_or_default();
         match text.parse() {
-            Ok(milliseconds @ 1..=30_000) => Ok(Self(Instant::now() + Duration::from_millis(milliseconds))),
-            _ => Err(Problem::new(StatusCode::BAD_REQUEST, format!("{HEADER} cannot be used."))
-                .field(HEADER)
-                .value(text)
-                .allowed(format!("whole milliseconds from 1 to {}", MAX.as_millis()))),
+            Ok(milliseconds @ 1..=30_000) => {
+                Ok(Self(Instant::now() + Duration::from_millis(milliseconds)))
+            }
+            _ => Err(
+                Problem::new(StatusCode::BAD_REQUEST, format!("{HEADER} cannot be used."))
+                    .field(HEADER)
+                    .value(text)
+                    .allowed(format!("whole milliseconds from 1 to {}", MAX.as_millis())),
+            ),
         }
     }
 }

@@ -39,7 +39,10 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     pub fn new(requests_max: usize) -> Self {
         catalog::firedrill_requests_shed_total("concurrency").absolute(0);
         let places = Arc::new(Semaphore::new(requests_max));
-        Self { router: Router::new(), places }
+        Self {
+            router: Router::new(),
+            places,
+        }
     }
 
     /// Adds one route for one method. `expected` are the statuses that it gives in normal use: their series

@@ -59,7 +59,7 @@ pub struct Bank {
 impl Bank {
     /// Opens a bank: from now on its slots take charges from the queue.
     #[must_use]
-    pub fn open(config: Config, ledger: Ledger, conditions: Arc<Conditions>) -> Self {
+    pub fn open(config: Config, ledger: &Ledger, conditions: &Arc<Conditions>) -> Self {
         let (queue, entries) = mpsc::channel(config.queue);
         let meters = Arc::new(Meters::new(config));
         let entries = Arc::new(Mutex::new(entries));
@@ -67,19 +67,27 @@ impl Bank {
             let slot = Slot {
                 entries: Arc::clone(&entries),
                 ledger: ledger.clone(),
-                conditions: Arc::clone(&conditions),
+                conditions: Arc::clone(conditions),
                 meters: Arc::clone(&meters),
                 service_time: config.service_time,
             };
             tokio::spawn(slot.run());
         }
-        Self { queue, refused: catalog::firedrill_bank_charges_total("refused") }
+        Self {
+            queue,
+            refused: catalog::firedrill_bank_charges_total("refused"),
+        }
     }
 
     /// Puts a charge in the queue. Its decision comes when its slot has ended, to whoever still waits.
     pub fn submit(&self, charge: Charge) -> Result<oneshot::Receiver<Decision>, Refused> {
         let (answer, decision) = oneshot::channel();
-        let entry = Entry { charge, arrived: Instant::now(), answer, span: Span::current() };
+        let entry = Entry {
+            charge,
+            arrived: Instant::now(),
+            answer,
+            span: Span::current(),
+        };
         self.queue.try_send(entry).map_err(|_| {
             self.refused.increment(1);
             Refused
@@ -107,14 +115,21 @@ impl Slot {
             // machine comes to notice.
             let began = free_since.max(entry.arrived);
             let ends = began + self.service_time.mul_f64(self.conditions.slowdown());
-            self.meters.waits.record((began - entry.arrived).as_secs_f64());
+            self.meters
+                .waits
+                .record((began - entry.arrived).as_secs_f64());
             self.meters.busy.increment(1.0);
             let span = tracing::info_span!(parent: &entry.span, "bank", otel.name = "bank slot");
             tokio::time::sleep_until(ends).instrument(span).await;
             self.meters.busy.decrement(1.0);
             free_since = ends;
             // Written down beside the slot's next charge: the disk must not change the bank's capacity.
-            tokio::spawn(decide(entry, self.ledger.clone(), Arc::clone(&self.conditions), Arc::clone(&self.meters)));
+            tokio::spawn(decide(
+                entry,
+                self.ledger.clone(),
+                Arc::clone(&self.conditions),
+                Arc::clone(&self.meters),
+            ));
         }
     }
 
@@ -131,7 +146,11 @@ async fn decide(entry: Entry, ledger: Ledger, conditions: Arc<Conditions>, meter
         meters.failed.increment(1);
         Decision::Failed
     } else {
-        let Ok(verdict) = ledger.decide(entry.charge).instrument(entry.span.clone()).await else {
+        let Ok(verdict) = ledger
+            .decide(entry.charge)
+            .instrument(entry.span.clone())
+            .await
+        else {
             // The ledger said why in the log; the caller sees its answer end.
             return;
         };
@@ -196,15 +215,23 @@ mod tests {
     use super::*;
 
     fn charge(order_id: i64) -> Charge {
-        Charge { key: format!("order-{order_id}"), order_id, amount_cents: 100 }
+        Charge {
+            key: format!("order-{order_id}"),
+            order_id,
+            amount_cents: 100,
+        }
     }
 
     fn open(directory: &tempfile::TempDir, config: Config) -> Bank {
         let ledger = Ledger::open(&directory.path().join("ledger.db")).unwrap();
-        Bank::open(config, ledger, Conditions::new())
+        Bank::open(config, &ledger, &Conditions::new())
     }
 
-    const SMALL: Config = Config { slots: 1, service_time: Duration::from_millis(20), queue: 2 };
+    const SMALL: Config = Config {
+        slots: 1,
+        service_time: Duration::from_millis(20),
+        queue: 2,
+    };
 
     #[tokio::test]
     async fn a_full_queue_refuses_at_once() {
@@ -220,12 +247,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ledger.db");
         let ledger = Ledger::open(&path).unwrap();
-        let bank = Bank::open(SMALL, ledger.clone(), Conditions::new());
+        let bank = Bank::open(SMALL, &ledger, &Conditions::new());
         drop(bank.submit(charge(1)).unwrap());
         let after = bank.submit(charge(2)).unwrap().await.unwrap();
         assert_eq!(after, Decision::Decided(Verdict::Charged));
         let first = async { while ledger.find("order-1".into()).await.unwrap().is_none() {} };
-        tokio::time::timeout(Duration::from_secs(10), first).await.expect("the first charge is decided");
+        tokio::time::timeout(Duration::from_secs(10), first)
+            .await
+            .expect("the first charge is decided");
     }
 
     #[tokio::test]
@@ -237,10 +266,15 @@ mod tests {
         for answer in answers {
             assert_eq!(answer.await.unwrap(), Decision::Decided(Verdict::Charged));
         }
-        assert!(began.elapsed() >= SMALL.service_time * 4, "four slots were used");
+        assert!(
+            began.elapsed() >= SMALL.service_time * 4,
+            "four slots were used"
+        );
         let rows = rusqlite::Connection::open(directory.path().join("ledger.db"))
             .unwrap()
-            .query_row("SELECT count(*) FROM charges", [], |row| row.get::<_, i64>(0))
+            .query_row("SELECT count(*) FROM charges", [], |row| {
+                row.get::<_, i64>(0)
+            })
             .unwrap();
         assert_eq!(rows, 1);
     }

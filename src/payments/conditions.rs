@@ -48,7 +48,11 @@ impl Conditions {
 
     /// By how much the service time of this charge is multiplied.
     pub(super) fn slowdown(&self) -> f64 {
-        if hit(self.slow_share.get()) { self.slow_factor.get() } else { 1.0 }
+        if hit(self.slow_share.get()) {
+            self.slow_factor.get()
+        } else {
+            1.0
+        }
     }
 
     /// Whether this charge fails.
@@ -70,34 +74,59 @@ fn hit(share: f64) -> bool {
     share > 0.0 && fastrand::f64() < share
 }
 
-const SHARE: Parameter =
-    Parameter { name: "share", help: "share of the charges that are hit", min: 0.0, max: 1.0, default: 1.0 };
+const SHARE: Parameter = Parameter {
+    name: "share",
+    help: "share of the charges that are hit",
+    min: 0.0,
+    max: 1.0,
+    default: 1.0,
+};
 
 const SLOW: Spec = Spec {
     name: "bank_slow",
     help: "charges take longer",
     parameters: &[
-        Parameter { name: "factor", help: "how many times as long", min: 1.0, max: 1000.0, default: 5.0 },
+        Parameter {
+            name: "factor",
+            help: "how many times as long",
+            min: 1.0,
+            max: 1000.0,
+            default: 5.0,
+        },
         SHARE,
     ],
 };
 
-const FAILING: Spec = Spec { name: "bank_failing", help: "charges fail; nothing is charged", parameters: &[SHARE] };
+const FAILING: Spec = Spec {
+    name: "bank_failing",
+    help: "charges fail; nothing is charged",
+    parameters: &[SHARE],
+};
 
-const STALLED: Spec =
-    Spec { name: "bank_stalled", help: "charges are made and their answers held back", parameters: &[SHARE] };
+const STALLED: Spec = Spec {
+    name: "bank_stalled",
+    help: "charges are made and their answers held back",
+    parameters: &[SHARE],
+};
 
 /// The shocks that set these conditions.
 #[must_use]
 pub fn shocks(conditions: &Arc<Conditions>) -> Shocks {
     let share = |values: Option<&Values>| values.map_or(0.0, |values| values["share"]);
-    let (slow, failing, stalled) = (Arc::clone(conditions), Arc::clone(conditions), Arc::clone(conditions));
+    let (slow, failing, stalled) = (
+        Arc::clone(conditions),
+        Arc::clone(conditions),
+        Arc::clone(conditions),
+    );
     Shocks::none()
         .with(SLOW, move |values| {
-            slow.slow_factor.set(values.map_or(1.0, |values| values["factor"]));
+            slow.slow_factor
+                .set(values.map_or(1.0, |values| values["factor"]));
             slow.slow_share.set(share(values));
         })
-        .with(FAILING, move |values| failing.failing_share.set(share(values)))
+        .with(FAILING, move |values| {
+            failing.failing_share.set(share(values));
+        })
         .with(STALLED, move |values| {
             stalled.stalled_share.send_replace(share(values));
         })

@@ -81,7 +81,9 @@ pub struct Ledger {
 impl Ledger {
     /// Opens the ledger at `path` and starts its thread.
     pub fn open(path: &Path) -> Result<Self, String> {
-        let in_words = |error: &dyn std::fmt::Display| format!("the ledger {} cannot be opened: {error}", path.display());
+        let in_words = |error: &dyn std::fmt::Display| {
+            format!("the ledger {} cannot be opened: {error}", path.display())
+        };
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(|error| in_words(&error))?;
         }
@@ -109,7 +111,10 @@ impl Ledger {
         self.ask(|answer| Command::Find(key, answer)).await
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Command) -> Result<T, Error> {
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Command,
+    ) -> Result<T, Error> {
         let gone = || Error("its thread ended".into());
         let (answer, answered) = oneshot::channel();
         self.commands.send(command(answer)).map_err(|_| gone())?;
@@ -137,7 +142,9 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
 /// Takes what has come in, commits it as one, and only then answers.
 fn work(mut connection: Connection, inbox: &mpsc::Receiver<Command>) {
     while let Ok(first) = inbox.recv() {
-        let batch: Vec<Command> = std::iter::once(first).chain(inbox.try_iter().take(BATCH - 1)).collect();
+        let batch: Vec<Command> = std::iter::once(first)
+            .chain(inbox.try_iter().take(BATCH - 1))
+            .collect();
         match decide_all(&mut connection, &batch) {
             Ok(verdicts) => {
                 for (command, verdict) in batch.into_iter().zip(verdicts) {
@@ -154,15 +161,28 @@ fn work(mut connection: Connection, inbox: &mpsc::Receiver<Command>) {
     }
 }
 
-fn decide_all(connection: &mut Connection, batch: &[Command]) -> rusqlite::Result<Vec<Option<Verdict>>> {
+fn decide_all(
+    connection: &mut Connection,
+    batch: &[Command],
+) -> rusqlite::Result<Vec<Option<Verdict>>> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let verdicts = batch
         .iter()
         .map(|command| match command {
             Command::Decide(charge, _) => {
-                let verdict =
-                    if charge.amount_cents > CARD_LIMIT_CENTS { Verdict::Declined } else { Verdict::Charged };
-                enter(&transaction, &charge.key, Some(charge.order_id), charge.amount_cents, verdict).map(Some)
+                let verdict = if charge.amount_cents > CARD_LIMIT_CENTS {
+                    Verdict::Declined
+                } else {
+                    Verdict::Charged
+                };
+                enter(
+                    &transaction,
+                    &charge.key,
+                    Some(charge.order_id),
+                    charge.amount_cents,
+                    verdict,
+                )
+                .map(Some)
             }
             Command::Void(key, _) => enter(&transaction, key, None, 0, Verdict::Voided).map(Some),
             Command::Find(key, _) => stands(&transaction, key),
@@ -194,7 +214,9 @@ fn enter(
 fn stands(transaction: &Transaction<'_>, key: &str) -> rusqlite::Result<Option<Verdict>> {
     transaction
         .prepare_cached("SELECT verdict FROM charges WHERE key = ?1")?
-        .query_row([key], |row| Ok(Verdict::from_name(&row.get::<_, String>(0)?)))
+        .query_row([key], |row| {
+            Ok(Verdict::from_name(&row.get::<_, String>(0)?))
+        })
         .optional()
 }
 
@@ -202,7 +224,8 @@ fn stands(transaction: &Transaction<'_>, key: &str) -> rusqlite::Result<Option<V
 fn reply(command: Command, result: Result<Option<Verdict>, Error>) {
     match command {
         Command::Decide(_, answer) | Command::Void(_, answer) => {
-            let verdict = result.and_then(|verdict| verdict.ok_or_else(|| Error("no verdict".into())));
+            let verdict =
+                result.and_then(|verdict| verdict.ok_or_else(|| Error("no verdict".into())));
             drop(answer.send(verdict));
         }
         Command::Find(_, answer) => drop(answer.send(result)),
@@ -214,7 +237,11 @@ mod tests {
     use super::*;
 
     fn charge(amount_cents: i64) -> Charge {
-        Charge { key: "order-1".into(), order_id: 1, amount_cents }
+        Charge {
+            key: "order-1".into(),
+            order_id: 1,
+            amount_cents,
+        }
     }
 
     #[tokio::test]
@@ -223,8 +250,15 @@ mod tests {
         let ledger = Ledger::open(&directory.path().join("ledger.db")).unwrap();
         assert_eq!(ledger.find("order-1".into()).await, Ok(None));
         assert_eq!(ledger.void("order-1".into()).await, Ok(Verdict::Voided));
-        assert_eq!(ledger.decide(charge(100)).await, Ok(Verdict::Voided), "a late charge does not surface");
-        assert_eq!(ledger.find("order-1".into()).await, Ok(Some(Verdict::Voided)));
+        assert_eq!(
+            ledger.decide(charge(100)).await,
+            Ok(Verdict::Voided),
+            "a late charge does not surface"
+        );
+        assert_eq!(
+            ledger.find("order-1".into()).await,
+            Ok(Some(Verdict::Voided))
+        );
     }
 
     #[tokio::test]
@@ -240,7 +274,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ledger.db");
         let (one, other) = (Ledger::open(&path).unwrap(), Ledger::open(&path).unwrap());
-        assert_eq!(one.decide(charge(CARD_LIMIT_CENTS + 1)).await, Ok(Verdict::Declined));
+        assert_eq!(
+            one.decide(charge(CARD_LIMIT_CENTS + 1)).await,
+            Ok(Verdict::Declined)
+        );
         assert_eq!(other.decide(charge(1)).await, Ok(Verdict::Declined));
     }
 }

@@ -52,18 +52,31 @@ struct Payments {
 /// Runs payments until it is told to stop.
 pub fn run(config: Config) -> Result<(), String> {
     let conditions = Conditions::new();
-    let extras = Extras { shocks: conditions::shocks(&conditions), ..Extras::default() };
+    let extras = Extras {
+        shocks: conditions::shocks(&conditions),
+        ..Extras::default()
+    };
     let bank = config.bank;
-    let path = config.ledger.unwrap_or_else(|| config.role.dir.join("ledger.db"));
-    lifecycle::run(config.role, extras, async move |_: Context| {
+    let path = config
+        .ledger
+        .unwrap_or_else(|| config.role.dir.join("ledger.db"));
+    lifecycle::run(&config.role, extras, async move |_: Context| {
         let ledger = Ledger::open(&path)?;
-        let bank = Arc::new(Bank::open(bank, ledger.clone(), conditions));
+        let bank = Arc::new(Bank::open(bank, &ledger, &conditions));
         let router = Routes::new(REQUESTS_MAX)
-            .on(MethodFilter::POST, "/charges", &[201, 402, 409, 422, 502, 503], charge)
+            .on(
+                MethodFilter::POST,
+                "/charges",
+                &[201, 402, 409, 422, 502, 503],
+                charge,
+            )
             .on(MethodFilter::GET, "/charges/{key}", &[200, 404], find)
             .on(MethodFilter::POST, "/charges/{key}/void", &[200], void)
             .build(Payments { bank, ledger });
-        Ok(Running { router, finish: async || {} })
+        Ok(Running {
+            router,
+            finish: async || {},
+        })
     })
 }
 
@@ -76,18 +89,36 @@ struct NewCharge {
 }
 
 /// `POST /charges`: waits in the bank's queue, for a slot, and for the slot to end.
-async fn charge(State(payments): State<Payments>, body: JsonBody<NewCharge>) -> Result<Response, Problem> {
-    let NewCharge { key, order_id, amount_cents } = body.value;
+async fn charge(
+    State(payments): State<Payments>,
+    body: JsonBody<NewCharge>,
+) -> Result<Response, Problem> {
+    let NewCharge {
+        key,
+        order_id,
+        amount_cents,
+    } = body.value;
     if key.is_empty() || key.len() > 64 {
         return Err(Problem::invalid("key", key, "1 to 64 bytes"));
     }
     if amount_cents <= 0 {
-        return Err(Problem::invalid("amount_cents", amount_cents, "a number above 0"));
+        return Err(Problem::invalid(
+            "amount_cents",
+            amount_cents,
+            "a number above 0",
+        ));
     }
-    let charge = Charge { key, order_id, amount_cents };
+    let charge = Charge {
+        key,
+        order_id,
+        amount_cents,
+    };
     let decision = payments.bank.submit(charge).map_err(|Refused| {
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "The bank's queue is full; nothing was charged.")
-            .error_type("queue_full")
+        Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The bank's queue is full; nothing was charged.",
+        )
+        .error_type("queue_full")
     })?;
     match decision.await {
         Ok(Decision::Decided(verdict)) => Ok(answer(verdict)),
@@ -103,7 +134,11 @@ fn answer(verdict: Verdict) -> Response {
     let status = match verdict {
         Verdict::Charged => StatusCode::CREATED,
         Verdict::Declined => {
-            return Problem::new(StatusCode::PAYMENT_REQUIRED, "The bank declined the charge.").into_response();
+            return Problem::new(
+                StatusCode::PAYMENT_REQUIRED,
+                "The bank declined the charge.",
+            )
+            .into_response();
         }
         Verdict::Voided => {
             let detail = "This charge was voided before it could be made.";
@@ -114,14 +149,28 @@ fn answer(verdict: Verdict) -> Response {
 }
 
 /// `GET /charges/{key}`
-async fn find(State(payments): State<Payments>, PathId(key): PathId<String>) -> Result<Json<serde_json::Value>, Problem> {
-    let found = payments.ledger.find(key.clone()).await.map_err(|error| Problem::internal(&error))?;
+async fn find(
+    State(payments): State<Payments>,
+    PathId(key): PathId<String>,
+) -> Result<Json<serde_json::Value>, Problem> {
+    let found = payments
+        .ledger
+        .find(key.clone())
+        .await
+        .map_err(|error| Problem::internal(&error))?;
     let verdict = found.ok_or_else(|| Problem::not_found("charge", "key", key))?;
     Ok(Json(json!({ "status": verdict.name() })))
 }
 
 /// `POST /charges/{key}/void`: from now on this key is not charged, unless it was already.
-async fn void(State(payments): State<Payments>, PathId(key): PathId<String>) -> Result<Json<serde_json::Value>, Problem> {
-    let verdict = payments.ledger.void(key).await.map_err(|error| Problem::internal(&error))?;
+async fn void(
+    State(payments): State<Payments>,
+    PathId(key): PathId<String>,
+) -> Result<Json<serde_json::Value>, Problem> {
+    let verdict = payments
+        .ledger
+        .void(key)
+        .await
+        .map_err(|error| Problem::internal(&error))?;
     Ok(Json(json!({ "status": verdict.name() })))
 }

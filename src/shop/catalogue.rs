@@ -45,8 +45,16 @@ impl Catalogue {
         let misses = catalog::firedrill_cache_requests_total("items", "miss");
         hits.absolute(0);
         misses.absolute(0);
-        let cache = Cache::builder().max_capacity(ENTRIES_MAX).time_to_live(TTL).build();
-        Self { store, cache, hits, misses }
+        let cache = Cache::builder()
+            .max_capacity(ENTRIES_MAX)
+            .time_to_live(TTL)
+            .build();
+        Self {
+            store,
+            cache,
+            hits,
+            misses,
+        }
     }
 
     pub(super) fn collect(&self) {
@@ -59,18 +67,28 @@ impl Catalogue {
         let load = async {
             let found = self.store.read(SELECT, move |connection| {
                 let query = format!("SELECT {} FROM items WHERE id = ?1", Item::COLUMNS);
-                connection.prepare_cached(&query)?.query_row([id], Item::from_row).optional()
+                connection
+                    .prepare_cached(&query)?
+                    .query_row([id], Item::from_row)
+                    .optional()
             });
             Ok::<_, store::Error>(found.await?.map(Arc::new))
         };
         let entry = self.cache.entry(id).or_try_insert_with(load).await?;
-        if entry.is_fresh() { self.misses.increment(1) } else { self.hits.increment(1) }
+        if entry.is_fresh() {
+            self.misses.increment(1);
+        } else {
+            self.hits.increment(1);
+        }
         Ok(entry.into_value())
     }
 }
 
 /// `GET /items/{id}`
-pub(super) async fn show(State(shop): State<Shop>, PathId(id): PathId<i64>) -> Result<Json<Item>, Problem> {
+pub(super) async fn show(
+    State(shop): State<Shop>,
+    PathId(id): PathId<i64>,
+) -> Result<Json<Item>, Problem> {
     match shop.catalogue.item(id).await {
         Ok(Some(item)) => Ok(Json(Item::clone(&item))),
         Ok(None) => Err(Problem::not_found("item", "id", id)),
@@ -102,8 +120,14 @@ pub(super) async fn list(
 ) -> Result<Json<Items>, Problem> {
     let (after, limit) = (page.after.unwrap_or(0), limit(page.limit)?);
     let items = shop.store.read(SELECT, move |connection| {
-        let query = format!("SELECT {} FROM items WHERE id > ?1 ORDER BY id LIMIT ?2", Item::COLUMNS);
-        connection.prepare_cached(&query)?.query_map([after, limit], Item::from_row)?.collect::<Result<Vec<_>, _>>()
+        let query = format!(
+            "SELECT {} FROM items WHERE id > ?1 ORDER BY id LIMIT ?2",
+            Item::COLUMNS
+        );
+        connection
+            .prepare_cached(&query)?
+            .query_map([after, limit], Item::from_row)?
+            .collect::<Result<Vec<_>, _>>()
     });
     let items = items.await?;
     let full = i64::try_from(items.len()).is_ok_and(|count| count == limit);
@@ -115,6 +139,10 @@ pub(super) async fn list(
 pub(super) fn limit(asked: Option<i64>) -> Result<i64, Problem> {
     match asked.unwrap_or(PAGE) {
         limit @ 1..=PAGE_MAX => Ok(limit),
-        other => Err(Problem::invalid("limit", other, format!("a number from 1 to {PAGE_MAX}"))),
+        other => Err(Problem::invalid(
+            "limit",
+            other,
+            format!("a number from 1 to {PAGE_MAX}"),
+        )),
     }
 }

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 use crate::choices::charge_timeout;
 use crate::choices::retries::{self, Budget, Transient, Withheld};
-use crate::http::{Client, Deadline};
 use crate::http::client;
+use crate::http::{Client, Deadline};
 use crate::store::model::Order;
 use crate::telemetry::catalog;
 
@@ -83,8 +83,16 @@ impl Payments {
         }
         let attempts = catalog::firedrill_client_attempts_total(PEER);
         attempts.absolute(0);
-        let replicas = urls.iter().map(|url| Replica::new(url)).collect::<Result<_, _>>()?;
-        Ok(Self { client: Client::new(), replicas, budget: Budget::new(), attempts })
+        let replicas = urls
+            .iter()
+            .map(|url| Replica::new(url))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            client: Client::new(),
+            replicas,
+            budget: Budget::new(),
+            attempts,
+        })
     }
 
     /// Charges an order.
@@ -120,7 +128,12 @@ impl Payments {
         charged
     }
 
-    async fn attempt(&self, order: &Order, deadline: Deadline, number: u32) -> Result<Charged, Failed> {
+    async fn attempt(
+        &self,
+        order: &Order,
+        deadline: Deadline,
+        number: u32,
+    ) -> Result<Charged, Failed> {
         self.attempts.increment(1);
         let replica = self.pick();
         let body = json!({ "key": order.charge_key(), "order_id": order.id, "amount_cents": order.amount_cents });
@@ -153,8 +166,14 @@ impl Payments {
     /// all, so a charge that is still in the bank's queue cannot surface later.
     pub(super) async fn void(&self, order: &Order) -> Result<Charged, String> {
         let url = format!("{}/charges/{}/void", self.pick().url, order.charge_key());
-        let request = Request::post(url).body(Full::default()).map_err(|error| error.to_string())?;
-        let answer = self.client.send(request, Some(Duration::from_secs(2))).await.map_err(|error| error.to_string())?;
+        let request = Request::post(url)
+            .body(Full::default())
+            .map_err(|error| error.to_string())?;
+        let answer = self
+            .client
+            .send(request, Some(Duration::from_secs(2)))
+            .await
+            .map_err(|error| error.to_string())?;
         let entry: serde_json::Value = answer.json().map_err(|error| error.to_string())?;
         match entry["status"].as_str() {
             Some("charged") => Ok(Charged::Yes),
@@ -167,31 +186,57 @@ impl Payments {
     /// Of two replicas picked at random, the one with less under way.
     fn pick(&self) -> &Replica {
         let now = Instant::now();
-        let reachable: Vec<&Replica> = self.replicas.iter().filter(|replica| replica.is_reachable(now)).collect();
-        let candidates = if reachable.is_empty() { self.replicas.iter().collect() } else { reachable };
+        let reachable: Vec<&Replica> = self
+            .replicas
+            .iter()
+            .filter(|replica| replica.is_reachable(now))
+            .collect();
+        let candidates = if reachable.is_empty() {
+            self.replicas.iter().collect()
+        } else {
+            reachable
+        };
         let random = || candidates[fastrand::usize(..candidates.len())];
         let (one, other) = (random(), random());
-        if one.in_flight.load(Ordering::Relaxed) <= other.in_flight.load(Ordering::Relaxed) { one } else { other }
+        if one.in_flight.load(Ordering::Relaxed) <= other.in_flight.load(Ordering::Relaxed) {
+            one
+        } else {
+            other
+        }
     }
 }
 
 impl Replica {
     fn new(url: &str) -> Result<Self, String> {
         let url = url.trim().trim_end_matches('/');
-        let valid = url.parse::<Uri>().is_ok_and(|uri| uri.scheme_str() == Some("http") && uri.host().is_some());
+        let valid = url
+            .parse::<Uri>()
+            .is_ok_and(|uri| uri.scheme_str() == Some("http") && uri.host().is_some());
         if !valid {
-            return Err(format!("--payments: {url:?} is no URL of a server; it should look like http://127.0.0.1:8081"));
+            return Err(format!(
+                "--payments: {url:?} is no URL of a server; it should look like http://127.0.0.1:8081"
+            ));
         }
-        Ok(Self { url: url.into(), in_flight: AtomicUsize::new(0), passed_over_until: Mutex::new(None) })
+        Ok(Self {
+            url: url.into(),
+            in_flight: AtomicUsize::new(0),
+            passed_over_until: Mutex::new(None),
+        })
     }
 
     fn is_reachable(&self, now: Instant) -> bool {
-        self.passed_over_until.lock().unwrap_or_else(PoisonError::into_inner).is_none_or(|until| until <= now)
+        self.passed_over_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_none_or(|until| until <= now)
     }
 
     fn pass_over(&self) {
         let until = Some(Instant::now() + PASSED_OVER);
-        *self.passed_over_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
+        *self
+            .passed_over_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = until;
     }
 }
 

@@ -35,21 +35,29 @@ pub(super) async fn orders(
     PathId(id): PathId<i64>,
     ValidQuery(page): ValidQuery<Page>,
 ) -> Result<Json<Orders>, Problem> {
-    let (before, limit) = (page.before.unwrap_or(i64::MAX), catalogue::limit(page.limit)?);
-    let read = shop.store.read(Operation::new("SELECT", "orders"), move |connection| {
-        let mut statement = connection.prepare_cached(
+    let (before, limit) = (
+        page.before.unwrap_or(i64::MAX),
+        catalogue::limit(page.limit)?,
+    );
+    let read = shop
+        .store
+        .read(Operation::new("SELECT", "orders"), move |connection| {
+            let mut statement = connection.prepare_cached(
             "SELECT o.id, o.customer_id, o.item_id, o.quantity, o.amount_cents, o.status, i.name
              FROM orders o JOIN items i ON i.id = o.item_id
              WHERE o.customer_id = ?1 AND o.id < ?2 ORDER BY o.id DESC LIMIT ?3",
         )?;
-        let lines = statement
-            .query_map([id, before, limit], |row| {
-                Ok(OrderLine { order: Order::from_row(row)?, item_name: row.get(6)? })
-            })?
-            .collect::<Result<Vec<_>, _>>()?;
-        let known = !lines.is_empty() || exists(connection, "customers", id)?;
-        Ok(known.then_some(lines))
-    });
+            let lines = statement
+                .query_map([id, before, limit], |row| {
+                    Ok(OrderLine {
+                        order: Order::from_row(row)?,
+                        item_name: row.get(6)?,
+                    })
+                })?
+                .collect::<Result<Vec<_>, _>>()?;
+            let known = !lines.is_empty() || exists(connection, "customers", id)?;
+            Ok(known.then_some(lines))
+        });
     match read.await? {
         Some(orders) => Ok(Json(Orders { orders })),
         None => Err(Problem::not_found("customer", "id", id)),

@@ -63,21 +63,25 @@ pub(crate) struct Shop {
 /// Runs a shop until it is told to stop.
 pub fn run(config: Config) -> Result<(), String> {
     let (payments, seed) = (config.payments, config.seed);
-    lifecycle::run(config.role, Extras::default(), async move |context: Context| {
-        let shop = Shop::open(&context, &payments, seed).await?;
-        let outbox = tokio::spawn(outbox::run(shop.store.clone(), context.stop.clone()));
-        let reconcile = tokio::spawn(reconcile::run(shop.clone(), context.stop.clone()));
-        let router = shop.clone().routes();
-        let finish = async move || {
-            shop.tasks.close();
-            shop.tasks.wait().await;
-            for worker in [outbox, reconcile] {
-                // A worker that panicked was counted and logged; there is nothing left to stop.
-                drop(worker.await);
-            }
-        };
-        Ok(Running { router, finish })
-    })
+    lifecycle::run(
+        &config.role,
+        Extras::default(),
+        async move |context: Context| {
+            let shop = Shop::open(&context, &payments, seed).await?;
+            let outbox = tokio::spawn(outbox::run(shop.store.clone(), context.stop.clone()));
+            let reconcile = tokio::spawn(reconcile::run(shop.clone(), context.stop.clone()));
+            let router = shop.clone().routes();
+            let finish = async move || {
+                shop.tasks.close();
+                shop.tasks.wait().await;
+                for worker in [outbox, reconcile] {
+                    // A worker that panicked was counted and logged; there is nothing left to stop.
+                    drop(worker.await);
+                }
+            };
+            Ok(Running { router, finish })
+        },
+    )
 }
 
 impl Shop {
@@ -115,11 +119,35 @@ impl Shop {
     fn routes(self) -> Router {
         Routes::new(REQUESTS_MAX)
             .on(MethodFilter::GET, "/items", &[200], catalogue::list)
-            .on(MethodFilter::GET, "/items/{id}", &[200, 404], catalogue::show)
-            .on(MethodFilter::POST, "/orders", &[201, 402, 409, 422, 503, 504], orders::place)
-            .add("/orders/{id}", &[(Method::GET, &[200, 404])], get(orders::show))
-            .on(MethodFilter::GET, "/customers/{id}/orders", &[200, 404], customers::orders)
-            .on(MethodFilter::POST, "/sessions", &[201, 401, 503], sessions::create)
+            .on(
+                MethodFilter::GET,
+                "/items/{id}",
+                &[200, 404],
+                catalogue::show,
+            )
+            .on(
+                MethodFilter::POST,
+                "/orders",
+                &[201, 402, 409, 422, 503, 504],
+                orders::place,
+            )
+            .add(
+                "/orders/{id}",
+                &[(Method::GET, &[200, 404])],
+                get(orders::show),
+            )
+            .on(
+                MethodFilter::GET,
+                "/customers/{id}/orders",
+                &[200, 404],
+                customers::orders,
+            )
+            .on(
+                MethodFilter::POST,
+                "/sessions",
+                &[201, 401, 503],
+                sessions::create,
+            )
             .on(MethodFilter::GET, "/search", &[200, 422], search::search)
             .build(self)
     }
@@ -127,24 +155,29 @@ impl Shop {
 
 /// Now, in milliseconds since the epoch.
 fn now_ms() -> i64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Whether a row with this id exists in a table of ours.
 fn exists(connection: &Connection, table: &'static str, id: i64) -> rusqlite::Result<bool> {
     let query = format!("SELECT EXISTS (SELECT 1 FROM {table} WHERE id = ?1)");
-    connection.prepare_cached(&query)?.query_row([id], |row| row.get(0))
+    connection
+        .prepare_cached(&query)?
+        .query_row([id], |row| row.get(0))
 }
 
 impl From<store::Error> for Problem {
     fn from(error: store::Error) -> Self {
         match error {
-            store::Error::PoolTimeout => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "The shop is too busy to look it up.")
-                    .retry_after(1)
-                    .error_type("pool_timeout")
-            }
+            store::Error::PoolTimeout => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The shop is too busy to look it up.",
+            )
+            .retry_after(1)
+            .error_type("pool_timeout"),
             other => Self::internal(&other),
         }
     }

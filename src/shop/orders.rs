@@ -31,7 +31,14 @@ const QUANTITY_MAX: i64 = 100;
 /// The longest idempotency key.
 const KEY_CHARS_MAX: usize = 64;
 
-const OUTCOMES: [&str; 6] = ["paid", "declined", "cancelled", "unknown", "replayed", "refused"];
+const OUTCOMES: [&str; 6] = [
+    "paid",
+    "declined",
+    "cancelled",
+    "unknown",
+    "replayed",
+    "refused",
+];
 
 /// What is being worked on in this process: `reconcile` must leave it alone.
 #[derive(Debug)]
@@ -44,7 +51,9 @@ impl Orders {
         for outcome in OUTCOMES {
             catalog::firedrill_orders_total(outcome).absolute(0);
         }
-        Self { active: Mutex::default() }
+        Self {
+            active: Mutex::default(),
+        }
     }
 
     fn active(&self) -> std::sync::MutexGuard<'_, HashSet<i64>> {
@@ -63,7 +72,10 @@ impl Orders {
 
     fn enter(self: &Arc<Self>, order: Order) -> Ticket {
         self.active().insert(order.id);
-        Ticket(Arc::new(Entered { order, orders: Arc::clone(self) }))
+        Ticket(Arc::new(Entered {
+            order,
+            orders: Arc::clone(self),
+        }))
     }
 }
 
@@ -104,12 +116,22 @@ impl From<store::Error> for Ending {
 }
 
 /// `GET /orders/{id}`
-pub(super) async fn show(State(shop): State<Shop>, PathId(id): PathId<i64>) -> Result<Json<Order>, Problem> {
-    let read = shop.store.read(Operation::new("SELECT", "orders"), move |connection| {
-        let query = format!("SELECT {} FROM orders WHERE id = ?1", Order::COLUMNS);
-        connection.prepare_cached(&query)?.query_row([id], Order::from_row).optional()
-    });
-    read.await?.map(Json).ok_or_else(|| Problem::not_found("order", "id", id))
+pub(super) async fn show(
+    State(shop): State<Shop>,
+    PathId(id): PathId<i64>,
+) -> Result<Json<Order>, Problem> {
+    let read = shop
+        .store
+        .read(Operation::new("SELECT", "orders"), move |connection| {
+            let query = format!("SELECT {} FROM orders WHERE id = ?1", Order::COLUMNS);
+            connection
+                .prepare_cached(&query)?
+                .query_row([id], Order::from_row)
+                .optional()
+        });
+    read.await?
+        .map(Json)
+        .ok_or_else(|| Problem::not_found("order", "id", id))
 }
 
 /// `POST /orders`
@@ -122,7 +144,11 @@ pub(super) async fn place(
     let key = idempotency_key(&headers)?;
     let order = body.value;
     if !(1..=QUANTITY_MAX).contains(&order.quantity) {
-        return Err(Problem::invalid("quantity", order.quantity, format!("a number from 1 to {QUANTITY_MAX}")));
+        return Err(Problem::invalid(
+            "quantity",
+            order.quantity,
+            format!("a number from 1 to {QUANTITY_MAX}"),
+        ));
     }
     let tasks = shop.tasks.clone();
     let finishing = tasks.spawn(run(shop, key, order, deadline).in_current_span());
@@ -131,19 +157,38 @@ pub(super) async fn place(
 
 fn idempotency_key(headers: &HeaderMap) -> Result<String, Problem> {
     let sent = headers.get("idempotency-key");
-    let text = sent.and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if !text.is_empty() && text.len() <= KEY_CHARS_MAX && text.chars().all(|c| c.is_ascii_graphic()) {
+    let text = sent
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    if !text.is_empty() && text.len() <= KEY_CHARS_MAX && text.chars().all(|c| c.is_ascii_graphic())
+    {
         return Ok(text.to_owned());
     }
-    let what = if sent.is_none() { "The Idempotency-Key is missing." } else { "The Idempotency-Key cannot be used." };
+    let what = if sent.is_none() {
+        "The Idempotency-Key is missing."
+    } else {
+        "The Idempotency-Key cannot be used."
+    };
     Err(Problem::new(StatusCode::BAD_REQUEST, what)
         .field("Idempotency-Key")
         .value(text)
-        .allowed(format!("1 to {KEY_CHARS_MAX} printable ASCII characters without spaces")))
+        .allowed(format!(
+            "1 to {KEY_CHARS_MAX} printable ASCII characters without spaces"
+        )))
 }
 
-async fn run(shop: Shop, key: String, new: NewOrder, deadline: Deadline) -> Result<Response, Problem> {
-    let Shop { store, orders, payments, .. } = shop;
+async fn run(
+    shop: Shop,
+    key: String,
+    new: NewOrder,
+    deadline: Deadline,
+) -> Result<Response, Problem> {
+    let Shop {
+        store,
+        orders,
+        payments,
+        ..
+    } = shop;
     let acquire = || {
         let store = store.clone();
         async move { Ok::<_, Ending>(store.connection().await?) }
@@ -154,16 +199,23 @@ async fn run(shop: Shop, key: String, new: NewOrder, deadline: Deadline) -> Resu
     };
     let charge = async move |ticket: Ticket| payments.charge(&ticket.0.order, deadline).await;
     let close = async move |lease: Lease, ticket: Ticket, charged: Charged| {
-        close(lease, ticket.0.order.clone(), charged).await.map_err(Ending::Refused)
+        close(lease, ticket.0.order.clone(), charged)
+            .await
+            .map_err(Ending::Refused)
     };
     let option = connection_scope::CHOICE.option();
     let result = connection_scope::around_charge(option, acquire, open, charge, close).await;
     let (outcome, answer) = match result {
         Ok(order) => (order.status.name(), answer(order, false)),
         Err(Ending::Replayed(order)) => ("replayed", answer(order, true)),
-        Err(Ending::Refused(problem)) => {
-            (if problem.status == 504 { "unknown" } else { "refused" }, Err(problem))
-        }
+        Err(Ending::Refused(problem)) => (
+            if problem.status == 504 {
+                "unknown"
+            } else {
+                "refused"
+            },
+            Err(problem),
+        ),
     };
     catalog::firedrill_orders_total(outcome).increment(1);
     answer
@@ -171,10 +223,12 @@ async fn run(shop: Shop, key: String, new: NewOrder, deadline: Deadline) -> Resu
 
 async fn open(lease: Lease, key: String, new: NewOrder) -> Result<(Lease, Order), Ending> {
     let write = lease.write(Operation::new("INSERT", "orders"), move |transaction| {
-        open_in(transaction, &key, &new).map(Ok).or_else(|refusal| match refusal {
-            Refusal::Database(error) => Err(error),
-            Refusal::Ending(ending) => Ok(Err(ending)),
-        })
+        open_in(transaction, &key, &new)
+            .map(Ok)
+            .or_else(|refusal| match refusal {
+                Refusal::Database(error) => Err(error),
+                Refusal::Ending(ending) => Ok(Err(ending)),
+            })
     });
     let (lease, opened) = write.await?;
     Ok((lease, opened?))
@@ -199,8 +253,15 @@ impl From<Problem> for Refusal {
 
 /// Takes the stock and writes the row. What is refused has changed nothing.
 fn open_in(transaction: &Transaction<'_>, key: &str, new: &NewOrder) -> Result<Order, Refusal> {
-    let by_key = format!("SELECT {} FROM orders WHERE idempotency_key = ?1", Order::COLUMNS);
-    if let Some(order) = transaction.prepare_cached(&by_key)?.query_row([key], Order::from_row).optional()? {
+    let by_key = format!(
+        "SELECT {} FROM orders WHERE idempotency_key = ?1",
+        Order::COLUMNS
+    );
+    if let Some(order) = transaction
+        .prepare_cached(&by_key)?
+        .query_row([key], Order::from_row)
+        .optional()?
+    {
         return Err(Refusal::Ending(replay(order, key, new)));
     }
     if !exists(transaction, "customers", new.customer_id)? {
@@ -226,25 +287,45 @@ fn open_in(transaction: &Transaction<'_>, key: &str, new: &NewOrder) -> Result<O
         )?
         .execute(params![new.customer_id, new.item_id, new.quantity, amount_cents, key, now_ms()])?;
     let id = transaction.last_insert_rowid();
-    let NewOrder { customer_id, item_id, quantity } = *new;
-    Ok(Order { id, customer_id, item_id, quantity, amount_cents, status: Status::Charging })
+    let NewOrder {
+        customer_id,
+        item_id,
+        quantity,
+    } = *new;
+    Ok(Order {
+        id,
+        customer_id,
+        item_id,
+        quantity,
+        amount_cents,
+        status: Status::Charging,
+    })
 }
 
 /// What a key that was seen before brings: the same answer, or the reason why not.
 fn replay(order: Order, key: &str, new: &NewOrder) -> Ending {
     let conflict = |detail: &str| {
-        Problem::new(StatusCode::CONFLICT, detail).field("Idempotency-Key").value(key)
+        Problem::new(StatusCode::CONFLICT, detail)
+            .field("Idempotency-Key")
+            .value(key)
     };
-    let same = (order.customer_id, order.item_id, order.quantity) == (new.customer_id, new.item_id, new.quantity);
+    let same = (order.customer_id, order.item_id, order.quantity)
+        == (new.customer_id, new.item_id, new.quantity);
     if !same {
-        return Ending::Refused(conflict("This key was used for another order.").allowed("a key of its own for each order"));
+        return Ending::Refused(
+            conflict("This key was used for another order.")
+                .allowed("a key of its own for each order"),
+        );
     }
     match order.status {
         Status::Paid | Status::Declined => Ending::Replayed(order),
-        Status::Charging => Ending::Refused(conflict("This order is not settled yet.").retry_after(1)),
-        Status::Cancelled => {
-            Ending::Refused(conflict("This order was cancelled and not charged.").allowed("a new key, for a new try"))
+        Status::Charging => {
+            Ending::Refused(conflict("This order is not settled yet.").retry_after(1))
         }
+        Status::Cancelled => Ending::Refused(
+            conflict("This order was cancelled and not charged.")
+                .allowed("a new key, for a new try"),
+        ),
     }
 }
 
@@ -255,28 +336,43 @@ async fn close(lease: Lease, order: Order, charged: Charged) -> Result<Order, Pr
         Charged::Declined => Status::Declined,
         Charged::No => Status::Cancelled,
         Charged::Unknown => {
-            let detail = format!("Whether order {} was charged is not known yet; ask again with the same key.", order.id);
-            return Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, detail).error_type("timeout").retry_after(5));
+            let detail = format!(
+                "Whether order {} was charged is not known yet; ask again with the same key.",
+                order.id
+            );
+            return Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, detail)
+                .error_type("timeout")
+                .retry_after(5));
         }
     };
-    let write = lease.write(Operation::new("UPDATE", "orders"), move |transaction| settle(transaction, order, status));
+    let write = lease.write(Operation::new("UPDATE", "orders"), move |transaction| {
+        settle(transaction, order, status)
+    });
     let (_, order) = write.await?;
     if order.status == Status::Cancelled {
         let detail = "Payments cannot take the charge at the moment; nothing was charged.";
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).error_type("payments").retry_after(1));
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+            .error_type("payments")
+            .retry_after(1));
     }
     Ok(order)
 }
 
 /// Moves an open order to `status`: a paid one leaves an event in the outbox, in the same transaction; the
 /// others give their stock back. An order that is settled already stays as it is.
-pub(super) fn settle(transaction: &Transaction<'_>, mut order: Order, status: Status) -> rusqlite::Result<Order> {
+pub(super) fn settle(
+    transaction: &Transaction<'_>,
+    mut order: Order,
+    status: Status,
+) -> rusqlite::Result<Order> {
     let moved = transaction
         .prepare_cached("UPDATE orders SET status = ?2 WHERE id = ?1 AND status = 'charging'")?
         .execute(params![order.id, status.name()])?;
     if moved == 0 {
         let by_id = format!("SELECT {} FROM orders WHERE id = ?1", Order::COLUMNS);
-        return transaction.prepare_cached(&by_id)?.query_row([order.id], Order::from_row);
+        return transaction
+            .prepare_cached(&by_id)?
+            .query_row([order.id], Order::from_row);
     }
     if status == Status::Paid {
         transaction
@@ -293,14 +389,25 @@ pub(super) fn settle(transaction: &Transaction<'_>, mut order: Order, status: St
 
 fn answer(order: Order, replayed: bool) -> Result<Response, Problem> {
     if order.status == Status::Declined {
-        return Err(Problem::new(StatusCode::PAYMENT_REQUIRED, "The bank declined the charge.")
-            .field("amount_cents")
-            .value(order.amount_cents));
+        return Err(Problem::new(
+            StatusCode::PAYMENT_REQUIRED,
+            "The bank declined the charge.",
+        )
+        .field("amount_cents")
+        .value(order.amount_cents));
     }
     let location = format!("/orders/{}", order.id);
-    let mut response = (StatusCode::CREATED, [(header::LOCATION, location)], Json(order)).into_response();
+    let mut response = (
+        StatusCode::CREATED,
+        [(header::LOCATION, location)],
+        Json(order),
+    )
+        .into_response();
     if replayed {
-        response.headers_mut().insert("idempotent-replayed", "true".parse().expect("true is a header value"));
+        response.headers_mut().insert(
+            "idempotent-replayed",
+            "true".parse().expect("true is a header value"),
+        );
     }
     Ok(response)
 }

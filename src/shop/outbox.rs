@@ -15,7 +15,7 @@ use crate::store::{Operation, Store};
 use crate::telemetry::catalog;
 
 /// Events that one transaction delivers.
-const BATCH: usize = 100;
+const BATCH: i64 = 100;
 
 /// How long the worker rests when there is nothing to do, or when a batch failed.
 const REST: Duration = Duration::from_millis(200);
@@ -24,11 +24,13 @@ const REST: Duration = Duration::from_millis(200);
 pub(super) async fn run(store: Store, stop: CancellationToken) {
     let meters = Meters::new();
     while !stop.is_cancelled() {
-        let delivered = store.write(Operation::new("DELETE", "outbox"), deliver).await;
+        let delivered = store
+            .write(Operation::new("DELETE", "outbox"), deliver)
+            .await;
         match delivered {
             Ok(batch) => {
                 meters.report(&batch);
-                if batch.delivered == BATCH {
+                if batch.delivered == BATCH.unsigned_abs() {
                     continue;
                 }
             }
@@ -45,25 +47,34 @@ pub(super) async fn run(store: Store, stop: CancellationToken) {
 }
 
 struct Batch {
-    delivered: usize,
+    delivered: u64,
     waiting: i64,
     oldest_ms: Option<i64>,
 }
 
 fn deliver(transaction: &Transaction<'_>) -> rusqlite::Result<Batch> {
-    let mut select = transaction.prepare_cached("SELECT id, order_id FROM outbox ORDER BY id LIMIT ?1")?;
-    let rows = select.query_map([BATCH as i64], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+    let mut select =
+        transaction.prepare_cached("SELECT id, order_id FROM outbox ORDER BY id LIMIT ?1")?;
+    let rows = select.query_map([BATCH], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+    })?;
     let events = rows.collect::<Result<Vec<_>, _>>()?;
     for (event, order) in &events {
         transaction
             .prepare_cached("INSERT INTO shipments VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
             .execute([*order, now_ms()])?;
-        transaction.prepare_cached("DELETE FROM outbox WHERE id = ?1")?.execute([*event])?;
+        transaction
+            .prepare_cached("DELETE FROM outbox WHERE id = ?1")?
+            .execute([*event])?;
     }
     let (waiting, oldest_ms) = transaction
         .prepare_cached("SELECT count(*), min(created_at_ms) FROM outbox")?
         .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(Batch { delivered: events.len(), waiting, oldest_ms })
+    Ok(Batch {
+        delivered: events.len() as u64,
+        waiting,
+        oldest_ms,
+    })
 }
 
 struct Meters {
@@ -89,9 +100,11 @@ impl Meters {
     }
 
     fn report(&self, batch: &Batch) {
-        self.delivered.increment(batch.delivered as u64);
+        self.delivered.increment(batch.delivered);
         self.depth.set(batch.waiting as f64);
-        let age_ms = batch.oldest_ms.map_or(0, |oldest| now_ms().saturating_sub(oldest));
+        let age_ms = batch
+            .oldest_ms
+            .map_or(0, |oldest| now_ms().saturating_sub(oldest));
         self.lag.set(age_ms as f64 / 1000.0);
     }
 }

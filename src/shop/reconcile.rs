@@ -40,7 +40,10 @@ pub(super) async fn run(shop: Shop, stop: CancellationToken) {
                 continue;
             }
         };
-        for order in open.into_iter().filter(|order| !shop.orders.works_on(order.id)) {
+        for order in open
+            .into_iter()
+            .filter(|order| !shop.orders.works_on(order.id))
+        {
             if stop.is_cancelled() {
                 return;
             }
@@ -74,7 +77,9 @@ async fn settle(shop: &Shop, order: Order) -> Result<(), String> {
     let id = order.id;
     let write = shop
         .store
-        .write(Operation::new("UPDATE", "orders"), move |transaction| orders::settle(transaction, order, status));
+        .write(Operation::new("UPDATE", "orders"), move |transaction| {
+            orders::settle(transaction, order, status)
+        });
     write.await.map_err(|error| error.to_string())?;
     catalog::firedrill_orders_reconciled_total(outcome).increment(1);
     tracing::info!(target: "reconcile", order_id = id, outcome, "An open order was settled.");

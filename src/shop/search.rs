@@ -28,12 +28,20 @@ impl Index {
                 .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
                 .collect::<Result<Vec<_>, _>>()
         });
-        Ok(Self { names: read.await.map_err(|error| error.to_string())? })
+        Ok(Self {
+            names: read.await.map_err(|error| error.to_string())?,
+        })
     }
 
     fn find(&self, part: &str) -> Vec<Hit> {
         let matching = self.names.iter().filter(|(_, name)| name.contains(part));
-        matching.take(HITS_MAX).map(|(id, name)| Hit { id: *id, name: name.clone() }).collect()
+        matching
+            .take(HITS_MAX)
+            .map(|(id, name)| Hit {
+                id: *id,
+                name: name.clone(),
+            })
+            .collect()
     }
 }
 
@@ -61,7 +69,13 @@ pub(super) async fn search(
 ) -> Result<Json<Hits>, Problem> {
     let characters = query.q.chars().count();
     if characters == 0 || characters > QUERY_CHARS_MAX {
-        return Err(Problem::invalid("q", query.q, format!("1 to {QUERY_CHARS_MAX} characters")));
+        return Err(Problem::invalid(
+            "q",
+            query.q,
+            format!("1 to {QUERY_CHARS_MAX} characters"),
+        ));
     }
-    Ok(Json(Hits { items: shop.search.find(&query.q.to_lowercase()) }))
+    Ok(Json(Hits {
+        items: shop.search.find(&query.q.to_lowercase()),
+    }))
 }

@@ -38,38 +38,70 @@ pub(super) async fn create(
     State(shop): State<Shop>,
     body: JsonBody<Login>,
 ) -> Result<(StatusCode, Json<Session>), Problem> {
-    let Login { customer_id, password } = body.value;
+    let Login {
+        customer_id,
+        password,
+    } = body.value;
     if password.len() > PASSWORD_BYTES_MAX {
-        return Err(Problem::invalid("password", "", format!("at most {PASSWORD_BYTES_MAX} bytes")));
+        return Err(Problem::invalid(
+            "password",
+            "",
+            format!("at most {PASSWORD_BYTES_MAX} bytes"),
+        ));
     }
-    let read = shop.store.read(Operation::new("SELECT", "customers"), move |connection| {
-        let query = "SELECT password_salt, password_hash FROM customers WHERE id = ?1";
-        let columns = |row: &rusqlite::Row<'_>| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?));
-        connection.prepare_cached(query)?.query_row([customer_id], columns).optional()
-    });
-    let refused = || Problem::new(StatusCode::UNAUTHORIZED, "The customer or the password is wrong.");
+    let read = shop
+        .store
+        .read(Operation::new("SELECT", "customers"), move |connection| {
+            let query = "SELECT password_salt, password_hash FROM customers WHERE id = ?1";
+            let columns = |row: &rusqlite::Row<'_>| {
+                Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?))
+            };
+            connection
+                .prepare_cached(query)?
+                .query_row([customer_id], columns)
+                .optional()
+        });
+    let refused = || {
+        Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "The customer or the password is wrong.",
+        )
+    };
     let (salt, hash) = read.await?.ok_or_else(refused)?;
     let check = move || hash_password(password.as_bytes(), &salt) == hash;
     let option = password_hashing::CHOICE.option();
-    let waited = |seconds| catalog::firedrill_queue_wait_seconds("password_hashing").record(seconds);
-    let matches = password_hashing::run(option, &shop.hashing, check, waited).await.map_err(|Busy| {
-        catalog::firedrill_requests_shed_total("queue_full").increment(1);
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Too many people are logging in.")
+    let waited =
+        |seconds| catalog::firedrill_queue_wait_seconds("password_hashing").record(seconds);
+    let matches = password_hashing::run(option, &shop.hashing, check, waited)
+        .await
+        .map_err(|Busy| {
+            catalog::firedrill_requests_shed_total("queue_full").increment(1);
+            Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Too many people are logging in.",
+            )
             .retry_after(1)
             .error_type("shed")
-    })?;
+        })?;
     if !matches {
         return Err(refused());
     }
     let token = format!("{:032x}", fastrand::u128(..));
-    let session = Session { customer_id, token: token.clone() };
-    let write = shop.store.write(Operation::new("INSERT", "sessions"), move |transaction| {
-        let now = now_ms();
-        transaction.prepare_cached("DELETE FROM sessions WHERE expires_at_ms < ?1")?.execute([now])?;
-        transaction
-            .prepare_cached("INSERT INTO sessions VALUES (?1, ?2, ?3)")?
-            .execute(params![token, customer_id, now + SESSION_MS])
-    });
+    let session = Session {
+        customer_id,
+        token: token.clone(),
+    };
+    let write = shop
+        .store
+        .write(Operation::new("INSERT", "sessions"), move |transaction| {
+            let now = now_ms();
+            transaction
+                .prepare_cached("DELETE FROM sessions WHERE expires_at_ms < ?1")?
+                .execute([now])?;
+            transaction
+                .prepare_cached("INSERT INTO sessions VALUES (?1, ?2, ?3)")?
+                .execute(params![token, customer_id, now + SESSION_MS])
+        });
     write.await?;
     Ok((StatusCode::CREATED, Json(session)))
 }

@@ -82,15 +82,22 @@ struct Shared {
 impl Store {
     /// Opens the database at `path`, brings its schema up to date and fills an empty one. Blocks.
     pub fn open(path: &Path, seed: Seed) -> Result<Self, String> {
-        let manager = Manager { path: path.to_owned() };
-        let in_words = |error: rusqlite::Error| format!("the database {} cannot be opened: {error}", path.display());
+        let manager = Manager {
+            path: path.to_owned(),
+        };
+        let in_words = |error: rusqlite::Error| {
+            format!("the database {} cannot be opened: {error}", path.display())
+        };
         let mut connection = manager.connect().map_err(in_words)?;
         schema::migrate(&mut connection).map_err(in_words)?;
         schema::seed(&mut connection, seed).map_err(in_words)?;
         let pool = Pool::builder(manager)
             .max_size(CONNECTIONS_MAX)
             .runtime(deadpool::Runtime::Tokio1)
-            .timeouts(Timeouts { wait: Some(WAIT_MAX), ..Timeouts::default() })
+            .timeouts(Timeouts {
+                wait: Some(WAIT_MAX),
+                ..Timeouts::default()
+            })
             .build()
             .map_err(|error| format!("the pool cannot be built: {error}"))?;
         catalog::db_client_connection_max(POOL).set(CONNECTIONS_MAX as f64);
@@ -101,7 +108,10 @@ impl Store {
             uses: catalog::db_client_connection_use_time_seconds(POOL),
             operations: Mutex::default(),
         };
-        Ok(Self { pool, shared: Arc::new(shared) })
+        Ok(Self {
+            pool,
+            shared: Arc::new(shared),
+        })
     }
 
     /// Sets the gauges of the pool.
@@ -118,14 +128,18 @@ impl Store {
         let asked = Instant::now();
         let leased = self.pool.get().await;
         self.shared.waits.record(asked.elapsed().as_secs_f64());
-        let connection = leased.map_err(|error| match error {
-            PoolError::Backend(error) => Error::Database(error),
-            _ => {
-                catalog::db_client_connection_timeouts_total(POOL).increment(1);
-                Error::PoolTimeout
+        let connection = leased.map_err(|error| {
+            if let PoolError::Backend(error) = error {
+                return Error::Database(error);
             }
+            catalog::db_client_connection_timeouts_total(POOL).increment(1);
+            Error::PoolTimeout
         })?;
-        Ok(Lease { connection: Some(connection), shared: Arc::clone(&self.shared), since: Instant::now() })
+        Ok(Lease {
+            connection: Some(connection),
+            shared: Arc::clone(&self.shared),
+            since: Instant::now(),
+        })
     }
 
     /// Runs `statement` on a connection of its own.
@@ -143,7 +157,12 @@ impl Store {
         operation: Operation,
         statements: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
-        Ok(self.connection().await?.write(operation, statements).await?.1)
+        Ok(self
+            .connection()
+            .await?
+            .write(operation, statements)
+            .await?
+            .1)
     }
 }
 
@@ -168,7 +187,8 @@ impl Lease {
         operation: Operation,
         statement: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<(Self, T), Error> {
-        self.run(operation, move |connection| statement(connection)).await
+        self.run(operation, move |connection| statement(connection))
+            .await
     }
 
     /// Runs `statements` in a transaction, when it is this writer's turn. An error rolls all of it back.
@@ -180,7 +200,8 @@ impl Lease {
         let shared = Arc::clone(&self.shared);
         let _turn = shared.writer.lock().await;
         let transaction = move |connection: &mut Connection| {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let result = statements(&transaction)?;
             transaction.commit()?;
             Ok(result)
@@ -202,9 +223,13 @@ impl Lease {
             let result = on_thread.in_scope(|| work(&mut connection));
             (connection, result)
         });
-        let (connection, result) = work.instrument(span.clone()).await.map_err(|_| Error::Lost)?;
+        let (connection, result) = work
+            .instrument(span.clone())
+            .await
+            .map_err(|_| Error::Lost)?;
         self.connection = Some(connection);
-        self.shared.record(operation, result.is_err(), started.elapsed());
+        self.shared
+            .record(operation, result.is_err(), started.elapsed());
         if result.is_err() {
             span.record("error.type", "database");
             span.record("otel.status_code", "ERROR");
@@ -215,10 +240,18 @@ impl Lease {
 
 impl Shared {
     fn record(&self, operation: Operation, failed: bool, elapsed: Duration) {
-        let mut operations = self.operations.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut operations = self
+            .operations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let histogram = operations.entry((operation, failed)).or_insert_with(|| {
             let error_type = if failed { "database" } else { "" };
-            catalog::db_client_operation_duration_seconds("sqlite", operation.name, operation.collection, error_type)
+            catalog::db_client_operation_duration_seconds(
+                "sqlite",
+                operation.name,
+                operation.collection,
+                error_type,
+            )
         });
         histogram.record(elapsed.as_secs_f64());
     }

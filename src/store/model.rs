@@ -25,7 +25,12 @@ impl Item {
 
     /// Reads one row.
     pub fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self { id: row.get(0)?, name: row.get(1)?, price_cents: row.get(2)?, stock: row.get(3)? })
+        Ok(Self {
+            id: row.get(0)?,
+            name: row.get(1)?,
+            price_cents: row.get(2)?,
+            stock: row.get(3)?,
+        })
     }
 }
 
@@ -109,8 +114,11 @@ impl Order {
 /// some 20 ms of a core.
 #[must_use]
 pub fn hash_password(password: &[u8], salt: &[u8]) -> Vec<u8> {
-    let params = Params::new(7 * 1024, 5, 1, None).expect("the parameters are within Argon2's bounds");
-    let mut memory = spare_memory().pop().unwrap_or_else(|| vec![Block::new(); params.block_count()]);
+    let params =
+        Params::new(7 * 1024, 5, 1, None).expect("the parameters are within Argon2's bounds");
+    let mut memory = spare_memory()
+        .pop()
+        .unwrap_or_else(|| vec![Block::new(); params.block_count()]);
     let mut hash = vec![0; Params::DEFAULT_OUTPUT_LEN];
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
         .hash_password_into_with_memory(password, salt, &mut hash, &mut memory)

@@ -42,6 +42,8 @@ impl managed::Manager for Manager {
         if connection.is_autocommit() {
             return Ok(());
         }
-        Err(managed::RecycleError::message("a transaction was left open"))
+        Err(managed::RecycleError::message(
+            "a transaction was left open",
+        ))
     }
 }

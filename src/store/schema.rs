@@ -58,7 +58,11 @@ pub struct Seed {
 
 impl Default for Seed {
     fn default() -> Self {
-        Self { items: 10_000, customers: 1_000, orders: 100_000 }
+        Self {
+            items: 10_000,
+            customers: 1_000,
+            orders: 100_000,
+        }
     }
 }
 
@@ -68,7 +72,10 @@ pub const SEED_PASSWORD: &str = "correct horse battery staple";
 /// Takes the steps that `connection`'s database has not taken yet.
 pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     let taken: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    for (number, step) in (1_i64..).zip(MIGRATIONS).filter(|(number, _)| *number > taken) {
+    for (number, step) in (1_i64..)
+        .zip(MIGRATIONS)
+        .filter(|(number, _)| *number > taken)
+    {
         let transaction = connection.transaction()?;
         transaction.execute_batch(step)?;
         transaction.pragma_update(None, "user_version", number)?;
@@ -102,16 +109,25 @@ pub(super) fn seed(connection: &mut Connection, seed: Seed) -> rusqlite::Result<
     )?;
     for id in 1..=seed.orders {
         let (customer, item) = (random.u32(1..=seed.customers), random.u32(1..=seed.items));
-        order.execute(params![customer, item, random.i64(100..20_000), i64::from(id)])?;
+        order.execute(params![
+            customer,
+            item,
+            random.i64(100..20_000),
+            i64::from(id)
+        ])?;
     }
     drop(order);
     transaction.commit()
 }
 
 fn name(random: &mut fastrand::Rng, id: u32) -> String {
-    const COLOURS: [&str; 8] = ["red", "green", "blue", "black", "white", "yellow", "grey", "brown"];
-    const THINGS: [&str; 12] =
-        ["lamp", "chair", "table", "kettle", "bicycle", "coat", "clock", "radio", "ladder", "bucket", "hose", "axe"];
+    const COLOURS: [&str; 8] = [
+        "red", "green", "blue", "black", "white", "yellow", "grey", "brown",
+    ];
+    const THINGS: [&str; 12] = [
+        "lamp", "chair", "table", "kettle", "bicycle", "coat", "clock", "radio", "ladder",
+        "bucket", "hose", "axe",
+    ];
     let colour = random.choice(COLOURS).unwrap_or("plain");
     let thing = random.choice(THINGS).unwrap_or("box");
     format!("{colour} {thing} {id}")

@@ -27,12 +27,3 @@ pub fn adopt_parent(span: &Span, headers: &HeaderMap) {
 pub fn inject(span: &Span, headers: &mut HeaderMap) {
     TraceContextPropagator::new().inject_context(&span.context(), &mut HeaderInjector(headers));
 }
-
-/// The W3C headers of the current span, to keep with work that will go on after this process ended.
-pub fn trace_id(span: &Span) -> Option<String> {
-    let context = span.context();
-    let span_context = context.span().span_context().clone();
-    span_context
-        .is_valid()
-        .then(|| span_context.trace_id().to_string())
-}

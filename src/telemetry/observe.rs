@@ -203,7 +203,8 @@ impl Guard {
             .get::<ErrorType>()
             .map(|error_type| error_type.0);
         self.error_type = named.unwrap_or_else(|| default_error_type(self.status));
-        self.span.record("http.response.status_code", self.status);
+        self.span
+            .record("http.response.status_code", i64::from(self.status));
     }
 }
 

@@ -18,7 +18,7 @@ use crate::store::SEED_PASSWORD;
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the seeded shop has.
-const ITEMS: f64 = 10_000.0;
+const ITEMS: u32 = 10_000;
 const CUSTOMERS: u32 = 1_000;
 
 /// How strongly users prefer the same items: the share of item `n` falls with `n` (the hottest one in a
@@ -40,11 +40,20 @@ impl Users {
     /// Users of the shop at this base URL.
     pub(super) fn new(shop: &str) -> Result<Self, String> {
         let shop = shop.trim_end_matches('/');
-        let valid = shop.parse::<Uri>().is_ok_and(|uri| uri.scheme_str() == Some("http") && uri.host().is_some());
+        let valid = shop
+            .parse::<Uri>()
+            .is_ok_and(|uri| uri.scheme_str() == Some("http") && uri.host().is_some());
         if !valid {
-            return Err(format!("--shop: {shop:?} is no URL of a server; it should look like http://127.0.0.1:8080"));
+            return Err(format!(
+                "--shop: {shop:?} is no URL of a server; it should look like http://127.0.0.1:8080"
+            ));
         }
-        Ok(Self { client: Client::new(), shop: shop.into(), latest_order: AtomicI64::new(1), run: fastrand::u64(..) })
+        Ok(Self {
+            client: Client::new(),
+            shop: shop.into(),
+            latest_order: AtomicI64::new(1),
+            run: fastrand::u64(..),
+        })
     }
 
     /// Goes on a journey: `Ok` if the user got what they came for before their patience ended.
@@ -59,7 +68,10 @@ impl Users {
             return Err("timeout");
         }
         let span = tracing::info_span!("journey", otel.name = journey.name(), error.type = tracing::field::Empty);
-        let outcome = self.request(journey, random, remaining).instrument(span.clone()).await;
+        let outcome = self
+            .request(journey, random, remaining)
+            .instrument(span.clone())
+            .await;
         if let Err(error) = outcome {
             span.record("error.type", error);
         }
@@ -78,7 +90,8 @@ impl Users {
                 if journey == Journey::Order
                     && let Ok(order) = answer.json::<serde_json::Value>()
                 {
-                    self.latest_order.store(order["id"].as_i64().unwrap_or(1), Ordering::Relaxed);
+                    self.latest_order
+                        .store(order["id"].as_i64().unwrap_or(1), Ordering::Relaxed);
                 }
                 Ok(())
             }
@@ -96,7 +109,8 @@ impl Users {
         let patience = remaining.as_millis().max(1).to_string();
         let to = |builder: request::Builder| builder.header(deadline::HEADER, &patience);
         let post = |path: &str, body: serde_json::Value| {
-            let builder = to(Request::post(format!("{}{path}", self.shop))).header("content-type", "application/json");
+            let builder = to(Request::post(format!("{}{path}", self.shop)))
+                .header("content-type", "application/json");
             (builder, Full::from(body.to_string()), StatusCode::CREATED)
         };
         let customer = random.u32(1..=CUSTOMERS);
@@ -112,32 +126,56 @@ impl Users {
                 let key = format!("{:016x}-{:016x}", self.run, random.u64(..));
                 (builder.header("idempotency-key", key), body, wanted)
             }
-            Journey::Login => post("/sessions", json!({ "customer_id": customer, "password": SEED_PASSWORD })),
+            Journey::Login => post(
+                "/sessions",
+                json!({ "customer_id": customer, "password": SEED_PASSWORD }),
+            ),
             Journey::Search => {
-                let things = ["red%20lamp", "chair", "blue%20k", "axe", "radio%207", "grey"];
+                let things = [
+                    "red%20lamp",
+                    "chair",
+                    "blue%20k",
+                    "axe",
+                    "radio%207",
+                    "grey",
+                ];
                 let part = random.choice(things).unwrap_or("lamp");
-                (to(Request::get(format!("{}/search?q={part}", self.shop))), Full::default(), StatusCode::OK)
+                (
+                    to(Request::get(format!("{}/search?q={part}", self.shop))),
+                    Full::default(),
+                    StatusCode::OK,
+                )
             }
         };
-        (builder.body(body).expect("the URL was checked at start"), wanted)
+        (
+            builder.body(body).expect("the URL was checked at start"),
+            wanted,
+        )
     }
 
     /// Seven of ten look at an item, one at a page of them, one at a customer's orders, one at an order.
     fn look_at(&self, random: &mut fastrand::Rng) -> String {
         let shop = &self.shop;
         match random.u8(0..10) {
-            0 => format!("{shop}/items?after={}", random.u32(0..ITEMS as u32)),
+            0 => format!("{shop}/items?after={}", random.u32(0..ITEMS)),
             1 => format!("{shop}/customers/{}/orders", random.u32(1..=CUSTOMERS)),
-            2 => format!("{shop}/orders/{}", self.latest_order.load(Ordering::Relaxed)),
+            2 => format!(
+                "{shop}/orders/{}",
+                self.latest_order.load(Ordering::Relaxed)
+            ),
             _ => format!("{shop}/items/{}", hot_item(random)),
         }
     }
 }
 
 /// An item, the hot ones more often.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the value lies in 0..10000")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the value lies in 0..10000"
+)]
 fn hot_item(random: &mut fastrand::Rng) -> u32 {
-    1 + (random.f64().powf(HEAT) * ITEMS) as u32
+    1 + (random.f64().powf(HEAT) * f64::from(ITEMS)) as u32
 }
 
 /// A bounded name for what a user got instead.

@@ -83,7 +83,11 @@ impl Load {
     pub fn new(rate: f64) -> Result<Self, String> {
         check_rate(rate).map_err(|problem| format!("--rate: {}", problem.detail))?;
         let load = Self {
-            state: Mutex::new(State { rate, mix: MIX, surge: [1.0; 4] }),
+            state: Mutex::new(State {
+                rate,
+                mix: MIX,
+                surge: [1.0; 4],
+            }),
             changed: watch::Sender::new(()),
         };
         load.publish();
@@ -138,8 +142,18 @@ impl Load {
     #[must_use]
     pub fn status(&self) -> Status {
         let state = *self.lock();
-        let named = |values: [f64; 4]| Journey::ALL.into_iter().map(Journey::name).zip(values).collect();
-        Status { rate: state.rate, mix: named(state.mix), arrivals_per_s: named(self.rates()) }
+        let named = |values: [f64; 4]| {
+            Journey::ALL
+                .into_iter()
+                .map(Journey::name)
+                .zip(values)
+                .collect()
+        };
+        Status {
+            rate: state.rate,
+            mix: named(state.mix),
+            arrivals_per_s: named(self.rates()),
+        }
     }
 }
 
@@ -147,29 +161,52 @@ fn check_rate(rate: f64) -> Result<(), Problem> {
     if (0.0..=RATE_MAX).contains(&rate) {
         return Ok(());
     }
-    Err(Problem::invalid("rate", rate, format!("a number from 0 to {RATE_MAX}")))
+    Err(Problem::invalid(
+        "rate",
+        rate,
+        format!("a number from 0 to {RATE_MAX}"),
+    ))
 }
 
 fn read_mix(given: &BTreeMap<String, f64>) -> Result<[f64; 4], Problem> {
     let known = Journey::ALL.map(Journey::name);
     if let Some(name) = given.keys().find(|name| !known.contains(&name.as_str())) {
-        return Err(Problem::invalid("mix", name.as_str(), format!("one of {}", known.join(", "))));
+        return Err(Problem::invalid(
+            "mix",
+            name.as_str(),
+            format!("one of {}", known.join(", ")),
+        ));
     }
     let mix = known.map(|name| given.get(name).copied().unwrap_or(0.0));
     if mix.iter().all(|share| (0.0..=1e6).contains(share)) && mix.iter().sum::<f64>() > 0.0 {
         return Ok(mix);
     }
-    Err(Problem::invalid("mix", serde_json::json!(given), "shares from 0 on, and one of them above 0"))
+    Err(Problem::invalid(
+        "mix",
+        serde_json::json!(given),
+        "shares from 0 on, and one of them above 0",
+    ))
 }
 
 const fn factor(name: &'static str) -> Parameter {
-    Parameter { name, help: "how many times as many arrive", min: 0.0, max: 100.0, default: 1.0 }
+    Parameter {
+        name,
+        help: "how many times as many arrive",
+        min: 0.0,
+        max: 100.0,
+        default: 1.0,
+    }
 }
 
 const SURGE: Spec = Spec {
     name: "surge",
     help: "more users arrive than usual",
-    parameters: &[factor("browse"), factor("order"), factor("login"), factor("search")],
+    parameters: &[
+        factor("browse"),
+        factor("order"),
+        factor("login"),
+        factor("search"),
+    ],
 };
 
 /// The shocks that act on the load.
@@ -185,16 +222,22 @@ pub fn shocks(load: &Arc<Load>) -> Shocks {
 mod tests {
     use super::*;
 
+    #[expect(clippy::cast_possible_truncation, reason = "rates of a test are small")]
+    fn whole(load: &Load) -> [i64; 4] {
+        load.rates().map(|rate| rate.round() as i64)
+    }
+
     fn change(text: &str) -> Result<Status, Option<String>> {
         let load = Load::new(100.0).unwrap();
-        load.change(&serde_json::from_str(text).unwrap()).map_err(|problem| problem.field)?;
+        load.change(&serde_json::from_str(text).unwrap())
+            .map_err(|problem| problem.field)?;
         Ok(load.status())
     }
 
     #[test]
     fn the_default_world_is_a_hundred_arrivals() {
         let load = Load::new(100.0).unwrap();
-        assert_eq!(load.rates(), [60.0, 30.0, 5.0, 5.0]);
+        assert_eq!(whole(&load), [60, 30, 5, 5]);
     }
 
     #[test]
@@ -206,10 +249,22 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused_by_name() {
-        assert_eq!(change(r#"{"rate":-1}"#).unwrap_err().as_deref(), Some("rate"));
-        assert_eq!(change(r#"{"rate":1e9}"#).unwrap_err().as_deref(), Some("rate"));
-        assert_eq!(change(r#"{"mix":{"order":0}}"#).unwrap_err().as_deref(), Some("mix"));
-        assert_eq!(change(r#"{"mix":{"ordre":1}}"#).unwrap_err().as_deref(), Some("mix"));
+        assert_eq!(
+            change(r#"{"rate":-1}"#).unwrap_err().as_deref(),
+            Some("rate")
+        );
+        assert_eq!(
+            change(r#"{"rate":1e9}"#).unwrap_err().as_deref(),
+            Some("rate")
+        );
+        assert_eq!(
+            change(r#"{"mix":{"order":0}}"#).unwrap_err().as_deref(),
+            Some("mix")
+        );
+        assert_eq!(
+            change(r#"{"mix":{"ordre":1}}"#).unwrap_err().as_deref(),
+            Some("mix")
+        );
     }
 
     #[test]
@@ -218,8 +273,8 @@ mod tests {
         let shocks = shocks(&load);
         let given = serde_json::from_str(r#"{"order":5,"ttl_s":4}"#).unwrap();
         shocks.begin("surge", &given).unwrap();
-        assert_eq!(load.rates(), [60.0, 150.0, 5.0, 5.0]);
+        assert_eq!(whole(&load), [60, 150, 5, 5]);
         shocks.end("surge").unwrap();
-        assert_eq!(load.rates(), [60.0, 30.0, 5.0, 5.0]);
+        assert_eq!(whole(&load), [60, 30, 5, 5]);
     }
 }

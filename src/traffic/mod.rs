@@ -54,10 +54,17 @@ pub fn run(config: Config) -> Result<(), String> {
     let routes = Router::new()
         .route("/report", get(read_report))
         .with_state(Arc::clone(&recorder))
-        .merge(Router::new().route("/load", get(read_load).put(change_load)).with_state(Arc::clone(&load)));
-    let extras = Extras { shocks: load::shocks(&load), routes };
+        .merge(
+            Router::new()
+                .route("/load", get(read_load).put(change_load))
+                .with_state(Arc::clone(&load)),
+        );
+    let extras = Extras {
+        shocks: load::shocks(&load),
+        routes,
+    };
     let (shop, seed) = (config.shop, config.seed);
-    lifecycle::run(config.role, extras, async move |context: Context| {
+    lifecycle::run(&config.role, extras, async move |context: Context| {
         let users = Arc::new(Users::new(&shop)?);
         tracing::info!(target: "traffic", seed, shop, "Users arrive.");
         let arrivals = tokio::spawn(arrive(load, recorder, users, seed));
@@ -66,7 +73,10 @@ pub fn run(config: Config) -> Result<(), String> {
             stop.cancelled().await;
             arrivals.abort();
         });
-        Ok(Running { router: Router::new(), finish: async || {} })
+        Ok(Running {
+            router: Router::new(),
+            finish: async || {},
+        })
     })
 }
 
@@ -138,7 +148,10 @@ struct Window {
 }
 
 /// `GET /report?since=&until=`
-async fn read_report(State(recorder): State<Arc<Recorder>>, ValidQuery(window): ValidQuery<Window>) -> Json<Report> {
+async fn read_report(
+    State(recorder): State<Arc<Recorder>>,
+    ValidQuery(window): ValidQuery<Window>,
+) -> Json<Report> {
     Json(recorder.report(window.since, window.until))
 }
 
@@ -148,7 +161,10 @@ async fn read_load(State(load): State<Arc<Load>>) -> Json<load::Status> {
 }
 
 /// `PUT /load`
-async fn change_load(State(load): State<Arc<Load>>, body: JsonBody<Change>) -> Result<Json<load::Status>, Problem> {
+async fn change_load(
+    State(load): State<Arc<Load>>,
+    body: JsonBody<Change>,
+) -> Result<Json<load::Status>, Problem> {
     load.change(&body.value)?;
     Ok(Json(load.status()))
 }

@@ -60,7 +60,11 @@ impl Cell {
         let histogram = self.latencies.get_or_insert_with(|| {
             Histogram::new_with_bounds(1, LATENCY_UNITS_MAX, 2).expect("the bounds are valid")
         });
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a duration is not negative")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a duration is not negative"
+        )]
         histogram.saturating_record((latency_s / UNIT_S) as u64);
     }
 
@@ -79,12 +83,16 @@ impl Cell {
 
     fn sum<'a>(cells: impl IntoIterator<Item = &'a Self>) -> Self {
         let mut sum = Self::default();
-        cells.into_iter().for_each(|cell| sum.add(cell));
+        for cell in cells {
+            sum.add(cell);
+        }
         sum
     }
 
     fn quantile_s(&self, quantile: f64) -> Option<f64> {
-        self.latencies.as_ref().map(|histogram| histogram.value_at_quantile(quantile) as f64 * UNIT_S)
+        self.latencies
+            .as_ref()
+            .map(|histogram| histogram.value_at_quantile(quantile) as f64 * UNIT_S)
     }
 }
 
@@ -96,13 +104,21 @@ impl Recorder {
             let counter = catalog::firedrill_journey_arrivals_total(journey.name());
             counter.absolute(0);
             for outcome in ["good", "bad"] {
-                drop(catalog::firedrill_journey_duration_seconds(journey.name(), outcome));
+                drop(catalog::firedrill_journey_duration_seconds(
+                    journey.name(),
+                    outcome,
+                ));
             }
             counter
         });
         let active = catalog::firedrill_journeys_active();
         active.set(0.0);
-        Self { started: Instant::now(), seconds: Mutex::default(), arrivals, active }
+        Self {
+            started: Instant::now(),
+            seconds: Mutex::default(),
+            arrivals,
+            active,
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Second>> {
@@ -115,7 +131,12 @@ impl Recorder {
         self.arrivals[journey as usize].increment(1);
         self.active.increment(1.0);
         self.with_cell(at_s, journey, |cell| cell.offered += 1);
-        Ticket { recorder: Arc::clone(self), journey, intended, at_s }
+        Ticket {
+            recorder: Arc::clone(self),
+            journey,
+            intended,
+            at_s,
+        }
     }
 
     fn with_cell(&self, at_s: u64, journey: Journey, change: impl FnOnce(&mut Cell)) {
@@ -125,7 +146,13 @@ impl Recorder {
             Some(index) if seconds[index].at_s == at_s => index,
             _ => {
                 let index = position.map_or(0, |index| index + 1);
-                seconds.insert(index, Second { at_s, cells: Default::default() });
+                seconds.insert(
+                    index,
+                    Second {
+                        at_s,
+                        cells: Default::default(),
+                    },
+                );
                 index
             }
         };
@@ -142,19 +169,31 @@ impl Recorder {
         let now_s = self.started.elapsed().as_secs_f64();
         let settled = self.started.elapsed().as_secs().saturating_sub(SETTLED_S);
         let until_s = until.map_or(settled, |until| whole(until).min(settled));
-        let since_s = since.map_or(until_s.saturating_sub(WINDOW_S), whole).min(until_s);
+        let since_s = since
+            .map_or(until_s.saturating_sub(WINDOW_S), whole)
+            .min(until_s);
         let seconds = self.lock();
-        let within: Vec<&Second> =
-            seconds.iter().filter(|second| (since_s..until_s).contains(&second.at_s)).collect();
+        let within: Vec<&Second> = seconds
+            .iter()
+            .filter(|second| (since_s..until_s).contains(&second.at_s))
+            .collect();
         let length_s = (until_s - since_s) as f64;
-        let of = |journey: Journey| Cell::sum(within.iter().map(|second| &second.cells[journey as usize]));
+        let of = |journey: Journey| {
+            Cell::sum(within.iter().map(|second| &second.cells[journey as usize]))
+        };
         let by_journey = Journey::ALL.map(|journey| (journey.name(), of(journey)));
         Report {
             now_s,
             since_s,
             until_s,
-            total: Window::new(&Cell::sum(by_journey.iter().map(|(_, cell)| cell)), length_s),
-            journeys: by_journey.iter().map(|(name, cell)| (*name, Window::new(cell, length_s))).collect(),
+            total: Window::new(
+                &Cell::sum(by_journey.iter().map(|(_, cell)| cell)),
+                length_s,
+            ),
+            journeys: by_journey
+                .iter()
+                .map(|(name, cell)| (*name, Window::new(cell, length_s)))
+                .collect(),
             seconds: within.into_iter().map(SecondReport::new).collect(),
         }
     }
@@ -166,7 +205,11 @@ impl Default for Recorder {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, which is what is meant")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "`as` saturates, which is what is meant"
+)]
 fn whole(seconds: f64) -> u64 {
     seconds as u64
 }
@@ -185,7 +228,9 @@ impl Ticket {
     pub(super) fn ended(self, outcome: Result<(), &'static str>) {
         let latency_s = self.intended.elapsed().as_secs_f64();
         self.recorder.active.decrement(1.0);
-        self.recorder.with_cell(self.at_s, self.journey, |cell| cell.record(outcome, latency_s));
+        self.recorder.with_cell(self.at_s, self.journey, |cell| {
+            cell.record(outcome, latency_s);
+        });
         let name = if outcome.is_ok() { "good" } else { "bad" };
         catalog::firedrill_journey_duration_seconds(self.journey.name(), name).record(latency_s);
     }
@@ -235,12 +280,21 @@ impl Counts {
 
 impl Window {
     fn new(cell: &Cell, length_s: f64) -> Self {
-        let per_s = |count: u64| if length_s > 0.0 { count as f64 / length_s } else { 0.0 };
+        let per_s = |count: u64| {
+            if length_s > 0.0 {
+                count as f64 / length_s
+            } else {
+                0.0
+            }
+        };
         Self {
             counts: Counts::new(cell),
             offered_per_s: per_s(cell.offered),
             good_per_s: per_s(cell.good),
-            max_s: cell.latencies.as_ref().map(|histogram| histogram.max() as f64 * UNIT_S),
+            max_s: cell
+                .latencies
+                .as_ref()
+                .map(|histogram| histogram.max() as f64 * UNIT_S),
             errors: cell.errors.clone(),
         }
     }
@@ -255,8 +309,13 @@ struct SecondReport {
 
 impl SecondReport {
     fn new(second: &Second) -> Self {
-        let journeys = Journey::ALL.map(|journey| (journey.name(), Counts::new(&second.cells[journey as usize])));
-        Self { at_s: second.at_s, total: Counts::new(&Cell::sum(&second.cells)), journeys: journeys.into() }
+        let journeys = Journey::ALL
+            .map(|journey| (journey.name(), Counts::new(&second.cells[journey as usize])));
+        Self {
+            at_s: second.at_s,
+            total: Counts::new(&Cell::sum(&second.cells)),
+            journeys: journeys.into(),
+        }
     }
 }
 
@@ -271,15 +330,22 @@ mod tests {
         let recorder = Arc::new(Recorder::new());
         let start = Instant::now();
         let tickets: Vec<_> = (0..10)
-            .map(|n| recorder.meant_to_start(Journey::Order, start + Duration::from_millis(100 * n)))
+            .map(|n| {
+                recorder.meant_to_start(Journey::Order, start + Duration::from_millis(100 * n))
+            })
             .collect();
         // The server stands still for two seconds and then answers all at once.
         tokio::time::advance(Duration::from_secs(2)).await;
-        tickets.into_iter().for_each(|ticket| ticket.ended(Ok(())));
+        for ticket in tickets {
+            ticket.ended(Ok(()));
+        }
         tokio::time::advance(Duration::from_secs(5)).await;
         let report = recorder.report(Some(0.0), Some(1.0));
         assert_eq!(report.total.counts.offered, 10);
-        assert!(report.total.counts.p50_s.unwrap() > 1.4, "latency counts from the intended start");
+        assert!(
+            report.total.counts.p50_s.unwrap() > 1.4,
+            "latency counts from the intended start"
+        );
         assert_eq!(recorder.report(Some(1.0), None).total.counts.offered, 0);
     }
 
@@ -289,14 +355,22 @@ mod tests {
         drop(recorder.meant_to_start(Journey::Browse, Instant::now()));
         tokio::time::advance(Duration::from_secs(10)).await;
         let report = recorder.report(Some(0.0), None);
-        assert_eq!((report.total.counts.offered, report.total.counts.good), (1, 0));
+        assert_eq!(
+            (report.total.counts.offered, report.total.counts.good),
+            (1, 0)
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_window_outside_what_is_known_is_empty() {
         let recorder = Arc::new(Recorder::new());
         tokio::time::advance(Duration::from_secs(10)).await;
-        for (since, until) in [(Some(1e300), None), (Some(-5.0), Some(-1.0)), (Some(9.0), Some(2.0)), (Some(f64::NAN), None)] {
+        for (since, until) in [
+            (Some(1e300), None),
+            (Some(-5.0), Some(-1.0)),
+            (Some(9.0), Some(2.0)),
+            (Some(f64::NAN), None),
+        ] {
             assert_eq!(recorder.report(since, until).total.counts.offered, 0);
         }
     }

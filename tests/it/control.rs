@@ -9,7 +9,10 @@ use crate::support::{Role, Shop, connect, get, put, send};
 fn it_answers_while_every_worker_of_the_data_plane_is_blocked() {
     let lab = Shop::start_with(&[], &["--workers", "1"]);
     let (data, control) = (&lab.shop.data, &lab.shop.control);
-    assert_eq!(put(control, "/choices/password_hashing", r#"{"option":"poor"}"#).status, 200);
+    assert_eq!(
+        put(control, "/choices/password_hashing", r#"{"option":"poor"}"#).status,
+        200
+    );
     // The one worker now hashes; forty logins keep it busy for long after the first of them.
     let body = r#"{"customer_id":1,"password":"guess"}"#;
     let login = format!(
@@ -17,7 +20,9 @@ fn it_answers_while_every_worker_of_the_data_plane_is_blocked() {
         body.len()
     );
     let mut logins: Vec<_> = (0..40).map(|_| connect(data).unwrap()).collect();
-    logins.iter_mut().for_each(|stream| stream.write_all(login.as_bytes()).unwrap());
+    for stream in &mut logins {
+        stream.write_all(login.as_bytes()).unwrap();
+    }
     // While they are under way, the control plane answers, tells of them, and cures.
     let mut seen_busy = false;
     for _ in 0..200 {
@@ -26,10 +31,24 @@ fn it_answers_while_every_worker_of_the_data_plane_is_blocked() {
             break;
         }
     }
-    assert!(seen_busy, "the control plane answered while logins were under way");
+    assert!(
+        seen_busy,
+        "the control plane answered while logins were under way"
+    );
     assert_eq!(get(control, "/livez").status, 200);
-    assert_eq!(put(control, "/choices/password_hashing", r#"{"option":"sound"}"#).status, 200);
-    assert!(lab.shop.metric("http_server_active_requests", "POST") > 0.5, "all that while they were under way");
+    assert_eq!(
+        put(
+            control,
+            "/choices/password_hashing",
+            r#"{"option":"sound"}"#
+        )
+        .status,
+        200
+    );
+    assert!(
+        lab.shop.metric("http_server_active_requests", "POST") > 0.5,
+        "all that while they were under way"
+    );
 }
 
 #[test]
@@ -39,17 +58,36 @@ fn a_choice_outlives_a_crash_and_ends_with_its_time() {
     let option = |role: &Role, name: &str| {
         let choices = get(&role.control, "/choices").json();
         let choices = choices["choices"].as_array().unwrap().clone();
-        choices.into_iter().find(|choice| choice["name"] == name).unwrap()["option"].as_str().unwrap().to_owned()
+        choices
+            .into_iter()
+            .find(|choice| choice["name"] == name)
+            .unwrap()["option"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     };
     let mut shop = Role::start("shop", dir.path(), &arguments);
-    assert_eq!(put(&shop.control, "/choices/retries", r#"{"option":"poor"}"#).status, 200);
-    assert_eq!(put(&shop.control, "/choices/charge_timeout", r#"{"option":"poor","ttl_s":1}"#).status, 200);
+    assert_eq!(
+        put(&shop.control, "/choices/retries", r#"{"option":"poor"}"#).status,
+        200
+    );
+    assert_eq!(
+        put(
+            &shop.control,
+            "/choices/charge_timeout",
+            r#"{"option":"poor","ttl_s":1}"#
+        )
+        .status,
+        200
+    );
     assert_eq!(option(&shop, "charge_timeout"), "poor");
     shop.process.signal("KILL");
     shop.process.exit_code();
     let shop = Role::start("shop", dir.path(), &arguments);
     assert_eq!(option(&shop, "retries"), "poor", "a restart cures nothing");
-    crate::support::wait_for("the choice to end with its time", || option(&shop, "charge_timeout") == "sound");
+    crate::support::wait_for("the choice to end with its time", || {
+        option(&shop, "charge_timeout") == "sound"
+    });
 }
 
 #[test]
@@ -57,16 +95,62 @@ fn what_it_does_not_know_it_names() {
     let lab = Shop::start();
     let control = &lab.shop.control;
     let cases = [
-        (put(control, "/choices/retrys", r#"{"option":"poor"}"#), 404, "name"),
-        (put(control, "/choices/retries", r#"{"option":"worse"}"#), 422, "option"),
-        (put(control, "/choices/retries", r#"{"option":"poor","ttl_s":0}"#), 422, "ttl_s"),
-        (put(control, "/choices/retries", r#"{"option":"poor","forever":true}"#), 422, "forever"),
+        (
+            put(control, "/choices/retrys", r#"{"option":"poor"}"#),
+            404,
+            "name",
+        ),
+        (
+            put(control, "/choices/retries", r#"{"option":"worse"}"#),
+            422,
+            "option",
+        ),
+        (
+            put(
+                control,
+                "/choices/retries",
+                r#"{"option":"poor","ttl_s":0}"#,
+            ),
+            422,
+            "ttl_s",
+        ),
+        (
+            put(
+                control,
+                "/choices/retries",
+                r#"{"option":"poor","forever":true}"#,
+            ),
+            422,
+            "forever",
+        ),
         (put(control, "/choices/retries", "poor"), 400, "body"),
-        (send(control, "PUT", "/choices/retries", "", b"{}"), 415, "Content-Type"),
+        (
+            send(control, "PUT", "/choices/retries", "", b"{}"),
+            415,
+            "Content-Type",
+        ),
         (put(control, "/shocks/surge", r#"{"ttl_s":1}"#), 404, "name"),
-        (put(&lab.payments.control, "/shocks/bank_slow", r#"{"factor":0.5,"ttl_s":1}"#), 422, "factor"),
+        (
+            put(
+                &lab.payments.control,
+                "/shocks/bank_slow",
+                r#"{"factor":0.5,"ttl_s":1}"#,
+            ),
+            422,
+            "factor",
+        ),
         (get(control, "/nothing"), 404, "path"),
-        (send(control, "POST", "/exit", "content-type: application/json\r\n", br#"{"how":"nicely"}"#), 422, "how"),
+        (
+            send(
+                control,
+                "POST",
+                "/exit",
+                "content-type: application/json\r\n",
+                br#"{"how":"nicely"}"#,
+            ),
+            422,
+            "how",
+        ),
     ];
     for (answer, status, field) in cases {
         assert_eq!(answer.status, status, "{answer:?}");
@@ -77,25 +161,69 @@ fn what_it_does_not_know_it_names() {
 #[test]
 fn where_a_token_is_set_it_is_asked_for() {
     let dir = tempfile::tempdir().unwrap();
-    let payments = Role::start_with("payments", dir.path(), &[], &[("FIREDRILL_TOKEN", "secret")]);
+    let payments = Role::start_with(
+        "payments",
+        dir.path(),
+        &[],
+        &[("FIREDRILL_TOKEN", "secret")],
+    );
     let control = &payments.control;
     for open in ["/metrics", "/livez", "/readyz"] {
         assert_eq!(get(control, open).status, 200, "{open}");
     }
-    for (method, path) in [("GET", "/choices"), ("GET", "/shocks"), ("POST", "/exit"), ("GET", "/nothing")] {
+    for (method, path) in [
+        ("GET", "/choices"),
+        ("GET", "/shocks"),
+        ("POST", "/exit"),
+        ("GET", "/nothing"),
+    ] {
         let answer = send(control, method, path, "", b"");
-        assert_eq!((answer.status, answer.json()["field"].as_str()), (401, Some("Authorization")), "{path}");
-        assert_eq!(send(control, method, path, "authorization: Bearer wrong\r\n", b"").status, 401, "{path}");
+        assert_eq!(
+            (answer.status, answer.json()["field"].as_str()),
+            (401, Some("Authorization")),
+            "{path}"
+        );
+        assert_eq!(
+            send(
+                control,
+                method,
+                path,
+                "authorization: Bearer wrong\r\n",
+                b""
+            )
+            .status,
+            401,
+            "{path}"
+        );
     }
-    assert_eq!(send(control, "GET", "/choices", "authorization: Bearer secret\r\n", b"").status, 200);
+    assert_eq!(
+        send(
+            control,
+            "GET",
+            "/choices",
+            "authorization: Bearer secret\r\n",
+            b""
+        )
+        .status,
+        200
+    );
 }
 
 #[test]
 fn a_page_of_another_site_cannot_ask() {
     let lab = Shop::start();
-    let answer = send(&lab.shop.control, "GET", "/choices", "origin: http://evil.example\r\n", b"");
+    let answer = send(
+        &lab.shop.control,
+        "GET",
+        "/choices",
+        "origin: http://evil.example\r\n",
+        b"",
+    );
     assert_eq!(answer.status, 403);
-    let rebound = crate::support::try_raw(&lab.shop.control, b"GET /choices HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n");
+    let rebound = crate::support::try_raw(
+        &lab.shop.control,
+        b"GET /choices HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n",
+    );
     assert_eq!(rebound.unwrap().status, 421);
 }
 
@@ -104,7 +232,15 @@ fn a_shock_ends_by_itself() {
     let dir = tempfile::tempdir().unwrap();
     let payments = Role::start("payments", dir.path(), &[]);
     let active = || get(&payments.control, "/shocks").json()["shocks"][0]["ends_in_s"].is_number();
-    assert_eq!(put(&payments.control, "/shocks/bank_slow", r#"{"factor":5,"ttl_s":1.5}"#).status, 200);
+    assert_eq!(
+        put(
+            &payments.control,
+            "/shocks/bank_slow",
+            r#"{"factor":5,"ttl_s":1.5}"#
+        )
+        .status,
+        200
+    );
     assert!(active());
     std::thread::sleep(Duration::from_millis(100));
     crate::support::wait_for("the shock to end", || !active());

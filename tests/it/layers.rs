@@ -10,16 +10,34 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("store", &["telemetry", "http"]),
     ("choices", &["store", "http", "telemetry"]),
     ("control", &["choices", "store", "http", "telemetry"]),
-    ("shop", &["control", "choices", "store", "http", "telemetry"]),
-    ("payments", &["control", "choices", "store", "http", "telemetry"]),
-    ("traffic", &["control", "choices", "store", "http", "telemetry"]),
+    (
+        "shop",
+        &["control", "choices", "store", "http", "telemetry"],
+    ),
+    (
+        "payments",
+        &["control", "choices", "store", "http", "telemetry"],
+    ),
+    (
+        "traffic",
+        &["control", "choices", "store", "http", "telemetry"],
+    ),
     ("drills", &["http"]),
     ("up", &["control", "http"]),
     ("console", &["control", "drills", "http", "telemetry"]),
     (
         "cli",
         &[
-            "up", "shop", "payments", "traffic", "console", "drills", "control", "choices", "store", "http",
+            "up",
+            "shop",
+            "payments",
+            "traffic",
+            "console",
+            "drills",
+            "control",
+            "choices",
+            "store",
+            "http",
             "telemetry",
         ],
     ),
@@ -54,7 +72,12 @@ fn sources() -> Vec<(String, String)> {
         }
     }
     let read = |path: PathBuf| {
-        let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+        let name = path
+            .strip_prefix(&root)
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned();
         (name, code(&std::fs::read_to_string(&path).unwrap()))
     };
     files.into_iter().map(read).collect()
@@ -63,7 +86,10 @@ fn sources() -> Vec<(String, String)> {
 /// The text without comments and without the tests at its end.
 fn code(text: &str) -> String {
     let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
-    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Every name that follows `prefix`: also those of a group in braces.
@@ -71,10 +97,16 @@ fn names_after<'a>(text: &'a str, prefix: &str) -> Vec<&'a str> {
     let mut names = Vec::new();
     for (position, _) in text.match_indices(prefix) {
         let rest = &text[position + prefix.len()..];
-        let first_names = |list: &'a str| list.split(',').map(|path| path.trim().split("::").next().unwrap_or_default());
+        let first_names = |list: &'a str| {
+            list.split(',')
+                .map(|path| path.trim().split("::").next().unwrap_or_default())
+        };
         match rest.strip_prefix('{') {
             Some(group) => names.extend(first_names(top_level(group))),
-            None => names.extend(rest.split(|c: char| !c.is_alphanumeric() && c != '_').next()),
+            None => names.extend(
+                rest.split(|c: char| !c.is_alphanumeric() && c != '_')
+                    .next(),
+            ),
         }
     }
     names
@@ -100,7 +132,9 @@ fn modules_import_only_what_lies_below_them() {
         if ["main", "lib"].contains(&module) {
             continue;
         }
-        let may = allowed.get(module).unwrap_or_else(|| panic!("{module} is not in the table"));
+        let may = allowed
+            .get(module)
+            .unwrap_or_else(|| panic!("{module} is not in the table"));
         for name in names_after(&text, "crate::") {
             let is_module = allowed.contains_key(name);
             if is_module && name != module && !may.contains(&name) {
@@ -116,10 +150,12 @@ fn crates_are_named_where_they_belong() {
     let mut wrong = Vec::new();
     for (file, text) in sources() {
         for (name, places) in RESERVED {
-            let named = text.match_indices(&format!("{name}::")).any(|(position, _)| {
-                let before = text[..position].chars().next_back();
-                !before.is_some_and(|c| c.is_alphanumeric() || c == '_')
-            });
+            let named = text
+                .match_indices(&format!("{name}::"))
+                .any(|(position, _)| {
+                    let before = text[..position].chars().next_back();
+                    !before.is_some_and(|c| c.is_alphanumeric() || c == '_')
+                });
             if named && !places.iter().any(|place| file.starts_with(place)) {
                 wrong.push(format!("{file} names {name}"));
             }
@@ -131,5 +167,8 @@ fn crates_are_named_where_they_belong() {
 #[test]
 fn the_check_sees_what_it_should() {
     let text = "use crate::http::Problem;\nuse crate::{control::lab, drills};\ncrate::shop::run();";
-    assert_eq!(names_after(text, "crate::"), ["http", "control", "drills", "shop"]);
+    assert_eq!(
+        names_after(text, "crate::"),
+        ["http", "control", "drills", "shop"]
+    );
 }

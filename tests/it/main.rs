@@ -1,5 +1,11 @@
 //! Integration tests: real processes of the real binary, on port 0, on loopback.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+#![expect(
+    clippy::too_many_lines,
+    reason = "tables of cases are read from top to bottom"
+)]
+
 mod support;
 
 mod cli; // what a wrong call ends with

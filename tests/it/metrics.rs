@@ -16,7 +16,10 @@ fn every_known_series_exists_at_zero() {
         "db_client_connection_timeouts_total{db_client_connection_pool_name=\"shop\"} 0",
         "firedrill_panics_total 0",
     ] {
-        assert!(text.lines().any(|line| line == series), "{series} is not in\n{text}");
+        assert!(
+            text.lines().any(|line| line == series),
+            "{series} is not in\n{text}"
+        );
     }
 }
 
@@ -24,14 +27,26 @@ fn every_known_series_exists_at_zero() {
 fn what_is_exposed_is_in_the_catalogue_and_described() {
     let lab = Shop::start();
     let known: Vec<_> = CATALOGUE.iter().map(|metric| metric.name).collect();
-    let extra = ["process_cpu_seconds_total", "tokio_worker_busy_seconds_total"];
+    let extra = [
+        "process_cpu_seconds_total",
+        "tokio_worker_busy_seconds_total",
+    ];
     for control in [&lab.shop.control, &lab.payments.control] {
         let text = get(control, "/metrics").body;
         for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
             let (name, kind) = line.split_once(' ').unwrap();
-            assert!(known.contains(&name) || extra.contains(&name), "{name} is not in the catalogue");
-            assert!(text.contains(&format!("# HELP {name} ")), "{name} has no help");
-            assert_ne!(kind, "summary", "{name}: a summary cannot be added up over processes");
+            assert!(
+                known.contains(&name) || extra.contains(&name),
+                "{name} is not in the catalogue"
+            );
+            assert!(
+                text.contains(&format!("# HELP {name} ")),
+                "{name} has no help"
+            );
+            assert_ne!(
+                kind, "summary",
+                "{name}: a summary cannot be added up over processes"
+            );
         }
     }
 }
@@ -42,15 +57,26 @@ fn paths_that_clients_invent_become_one_series() {
     for path in ["/a", "/b", "/c?d", "/items/1/x"] {
         assert_eq!(get(&lab.shop.data, path).status, 404);
     }
-    let counted = lab.shop.metric("http_server_request_duration_seconds_count", "http_route=\"unmatched\"");
+    let counted = lab.shop.metric(
+        "http_server_request_duration_seconds_count",
+        "http_route=\"unmatched\"",
+    );
     assert!((counted - 4.0).abs() < f64::EPSILON, "{counted}");
-    assert!(!get(&lab.shop.control, "/metrics").body.contains("/items/1/x"));
+    assert!(
+        !get(&lab.shop.control, "/metrics")
+            .body
+            .contains("/items/1/x")
+    );
 }
 
 #[test]
 fn the_process_and_its_runtime_are_seen() {
     let dir = tempfile::tempdir().unwrap();
-    let payments = Role::start("payments", dir.path(), &["--workers", "3", "--open-files-max", "256"]);
+    let payments = Role::start(
+        "payments",
+        dir.path(),
+        &["--workers", "3", "--open-files-max", "256"],
+    );
     assert!(payments.metric("process_resident_memory_bytes", "") > 1e6);
     assert!(payments.metric("process_open_fds", "") > 3.0);
     assert!((payments.metric("process_max_fds", "") - 256.0).abs() < f64::EPSILON);
@@ -60,6 +86,12 @@ fn the_process_and_its_runtime_are_seen() {
         payments.metric("tokio_scheduler_delay_seconds_count", "") > 5.0
     });
     let started = payments.metric("process_start_time_seconds", "");
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
-    assert!((now - started).abs() < 120.0, "started {started}, now {now}");
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs_f64();
+    assert!(
+        (now - started).abs() < 120.0,
+        "started {started}, now {now}"
+    );
 }

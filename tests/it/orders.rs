@@ -11,12 +11,20 @@ fn the_same_key_brings_the_same_answer_and_no_second_charge() {
     assert_eq!(first.status, 201, "{first:?}");
     let second = lab.order("one", ORDER);
     assert_eq!((second.status, &second.body), (201, &first.body));
-    assert!(second.head.contains("idempotent-replayed: true"), "{second:?}");
+    assert!(
+        second.head.contains("idempotent-replayed: true"),
+        "{second:?}"
+    );
     let other = lab.order("one", r#"{"customer_id":1,"item_id":1,"quantity":2}"#);
     assert_eq!(other.status, 409, "{other:?}");
     assert_eq!(other.json()["field"], "Idempotency-Key");
-    let charged = lab.payments.metric("firedrill_bank_charges_total", "outcome=\"charged\"");
-    assert!((charged - 1.0).abs() < f64::EPSILON, "{charged} charges for one order");
+    let charged = lab
+        .payments
+        .metric("firedrill_bank_charges_total", "outcome=\"charged\"");
+    assert!(
+        (charged - 1.0).abs() < f64::EPSILON,
+        "{charged} charges for one order"
+    );
 }
 
 #[test]
@@ -25,19 +33,29 @@ fn a_declined_charge_gives_the_stock_back() {
     let stock = || stock(&lab, 7);
     let before = stock();
     // A hundred of an item cost more than a card pays, if the item costs over 100.00.
-    let dear = (1..200).find(|id| get(&lab.shop.data, &format!("/items/{id}")).json()["price_cents"].as_i64() > Some(10_000));
+    let dear = (1..200).find(|id| {
+        get(&lab.shop.data, &format!("/items/{id}")).json()["price_cents"].as_i64() > Some(10_000)
+    });
     let item = dear.unwrap();
     let body = format!(r#"{{"customer_id":1,"item_id":{item},"quantity":100}}"#);
     let declined = lab.order("dear", &body);
     assert_eq!(declined.status, 402, "{declined:?}");
-    assert_eq!(lab.order("dear", &body).status, 402, "the same answer on replay");
+    assert_eq!(
+        lab.order("dear", &body).status,
+        402,
+        "the same answer on replay"
+    );
     assert_eq!(stock(), before);
     assert_eq!(self::stock(&lab, item), 1_000_000);
 }
 
 fn stock(lab: &Shop, item: i64) -> i64 {
     let database = rusqlite::Connection::open(lab.dir.path().join("shop/shop.db")).unwrap();
-    database.query_row("SELECT stock FROM items WHERE id = ?1", [item], |row| row.get(0)).unwrap()
+    database
+        .query_row("SELECT stock FROM items WHERE id = ?1", [item], |row| {
+            row.get(0)
+        })
+        .unwrap()
 }
 
 #[test]
@@ -49,23 +67,46 @@ fn a_client_that_leaves_does_not_cut_its_order_in_half() {
         ORDER.len()
     );
     stream.write_all(request.as_bytes()).unwrap();
-    wait_for("the charge to begin", || lab.payments.metric("firedrill_bank_slots_busy", "") > 0.5);
+    wait_for("the charge to begin", || {
+        lab.payments.metric("firedrill_bank_slots_busy", "") > 0.5
+    });
     drop(stream);
-    wait_for("the order to be settled", || lab.order("left", ORDER).status == 201);
+    wait_for("the order to be settled", || {
+        lab.order("left", ORDER).status == 201
+    });
     wait_for("the client that left to be counted", || {
-        lab.shop.metric("http_server_request_duration_seconds_count", "http_route=\"/orders\"") > 0.5
-            && get(&lab.shop.control, "/metrics").body.contains("error_type=\"cancelled\"")
+        lab.shop.metric(
+            "http_server_request_duration_seconds_count",
+            "http_route=\"/orders\"",
+        ) > 0.5
+            && get(&lab.shop.control, "/metrics")
+                .body
+                .contains("error_type=\"cancelled\"")
     });
 }
 
 #[test]
 fn an_order_whose_answer_was_lost_is_settled_from_the_ledger() {
     let lab = Shop::start();
-    assert_eq!(put(&lab.payments.control, "/shocks/bank_stalled", r#"{"share":1,"ttl_s":60}"#).status, 200);
+    assert_eq!(
+        put(
+            &lab.payments.control,
+            "/shocks/bank_stalled",
+            r#"{"share":1,"ttl_s":60}"#
+        )
+        .status,
+        200
+    );
     let unknown = lab.order("lost", ORDER);
     assert_eq!(unknown.status, 504, "{unknown:?}");
-    wait_for("the order to be settled", || lab.order("lost", ORDER).status == 201);
-    assert!(lab.shop.metric("firedrill_orders_reconciled_total", "outcome=\"completed\"") > 0.5);
+    wait_for("the order to be settled", || {
+        lab.order("lost", ORDER).status == 201
+    });
+    assert!(
+        lab.shop
+            .metric("firedrill_orders_reconciled_total", "outcome=\"completed\"")
+            > 0.5
+    );
 }
 
 #[test]
@@ -75,11 +116,17 @@ fn an_event_of_the_outbox_becomes_a_shipment_once() {
         assert_eq!(lab.order(key, ORDER).status, 201);
     }
     wait_for("three shipments", || {
-        lab.shop.metric("firedrill_outbox_events_total", "outcome=\"delivered\"") > 2.5
+        lab.shop
+            .metric("firedrill_outbox_events_total", "outcome=\"delivered\"")
+            > 2.5
     });
     let database = rusqlite::Connection::open(lab.dir.path().join("shop/shop.db")).unwrap();
     let count = |table: &str| -> i64 {
-        database.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+        database
+            .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| {
+                row.get(0)
+            })
+            .unwrap()
     };
     assert_eq!((count("shipments"), count("outbox")), (3, 0));
 }

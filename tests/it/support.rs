@@ -17,8 +17,15 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 /// The binary under test.
 pub(crate) fn firedrill() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_firedrill"));
-    command.stdin(Stdio::null()).env("OTEL_SDK_DISABLED", "true");
-    for name in ["FIREDRILL_TOKEN", "FIREDRILL_DATA", "FIREDRILL_LOG", "OTEL_EXPORTER_OTLP_ENDPOINT"] {
+    command
+        .stdin(Stdio::null())
+        .env("OTEL_SDK_DISABLED", "true");
+    for name in [
+        "FIREDRILL_TOKEN",
+        "FIREDRILL_DATA",
+        "FIREDRILL_LOG",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+    ] {
         command.env_remove(name);
     }
     command
@@ -43,13 +50,30 @@ impl Process {
     /// Starts `command` and waits until it has said `roles` times that a role is ready.
     pub(crate) fn start(mut command: Command, log: &Path, roles: usize) -> Self {
         let stderr = std::fs::File::create(log).unwrap();
-        let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = mpsc::channel();
-        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let mut process = Self { child, ready: Vec::new(), lines, log: log.to_owned() };
+        std::thread::spawn(move || {
+            stdout
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| sender.send(line))
+        });
+        let mut process = Self {
+            child,
+            ready: Vec::new(),
+            lines,
+            log: log.to_owned(),
+        };
         for _ in 0..roles {
-            let line = process.lines.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("not ready:\n{}", process.log()));
+            let line = process
+                .lines
+                .recv_timeout(DEADLINE)
+                .unwrap_or_else(|_| panic!("not ready:\n{}", process.log()));
             process.ready.push(serde_json::from_str(&line).unwrap());
         }
         process
@@ -76,21 +100,30 @@ impl Process {
 }
 
 pub(crate) fn signal(pid: u32, name: &str) {
-    let sent = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status().unwrap();
+    let sent = Command::new("kill")
+        .args([format!("-{name}"), pid.to_string()])
+        .status()
+        .unwrap();
     assert!(sent.success(), "kill -{name} {pid}");
 }
 
 pub(crate) fn is_alive(pid: u32) -> bool {
     // A zombie has ended; it only waits to be reaped.
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| !stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('Z')))
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        !stat
+            .rsplit_once(')')
+            .is_some_and(|(_, rest)| rest.trim_start().starts_with('Z'))
+    })
 }
 
 /// Waits until `condition` holds.
 pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let started = Instant::now();
     while !condition() {
-        assert!(started.elapsed() < DEADLINE, "waited {DEADLINE:?} in vain for {what}");
+        assert!(
+            started.elapsed() < DEADLINE,
+            "waited {DEADLINE:?} in vain for {what}"
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -110,7 +143,11 @@ impl Role {
 
     pub(crate) fn start_with(role: &str, dir: &Path, more: &[&str], env: &[(&str, &str)]) -> Self {
         let mut command = firedrill();
-        command.arg(role).args(["--control", "127.0.0.1:0", "--data"]).arg(dir.join(role)).args(more);
+        command
+            .arg(role)
+            .args(["--control", "127.0.0.1:0", "--data"])
+            .arg(dir.join(role))
+            .args(more);
         if role != "traffic" && !more.contains(&"--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
@@ -119,9 +156,15 @@ impl Role {
         }
         let process = Process::start(command, &dir.join(format!("{role}.log")), 1);
         let ready = &process.ready[0];
-        let data = ready.data.map_or_else(String::new, |address| address.to_string());
+        let data = ready
+            .data
+            .map_or_else(String::new, |address| address.to_string());
         let control = ready.control.unwrap().to_string();
-        Self { process, data, control }
+        Self {
+            process,
+            data,
+            control,
+        }
     }
 
     /// The value of a series: its name and, if it has labels, one text that they contain.
@@ -131,6 +174,10 @@ impl Role {
 }
 
 /// A shop with its payments, on a small database.
+#[expect(
+    clippy::struct_field_names,
+    reason = "the shop of a pair that is called after it"
+)]
 pub(crate) struct Shop {
     pub(crate) payments: Role,
     pub(crate) shop: Role,
@@ -148,13 +195,23 @@ impl Shop {
         let url = format!("http://{}", payments.data);
         let arguments = [&["--payments", &url, "--seed-orders", "100"], shop].concat();
         let shop = Role::start("shop", dir.path(), &arguments);
-        Self { payments, shop, dir }
+        Self {
+            payments,
+            shop,
+            dir,
+        }
     }
 
     /// Places an order under `key`.
     pub(crate) fn order(&self, key: &str, body: &str) -> Answer {
         let headers = format!("content-type: application/json\r\nidempotency-key: {key}\r\n");
-        send(&self.shop.data, "POST", "/orders", &headers, body.as_bytes())
+        send(
+            &self.shop.data,
+            "POST",
+            "/orders",
+            &headers,
+            body.as_bytes(),
+        )
     }
 }
 
@@ -180,7 +237,13 @@ pub(crate) fn get(address: &str, path: &str) -> Answer {
 }
 
 pub(crate) fn put(address: &str, path: &str, body: &str) -> Answer {
-    send(address, "PUT", path, "content-type: application/json\r\n", body.as_bytes())
+    send(
+        address,
+        "PUT",
+        path,
+        "content-type: application/json\r\n",
+        body.as_bytes(),
+    )
 }
 
 /// One request over a connection of its own. `headers` are whole lines.
@@ -202,8 +265,13 @@ pub(crate) fn try_raw(address: &str, bytes: &[u8]) -> std::io::Result<Answer> {
     let mut answer = Vec::new();
     drop(stream.read_to_end(&mut answer));
     let text = String::from_utf8_lossy(&answer);
-    let (head, body) = text.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let (head, body) = text
+        .split_once("\r\n\r\n")
+        .ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
     Ok(Answer {
         status: status.ok_or(std::io::ErrorKind::InvalidData)?,
         head: head.to_ascii_lowercase(),
@@ -227,6 +295,9 @@ pub(crate) fn metric(text: &str, name: &str, labels: &str) -> f64 {
         })
         .map(|line| line.rsplit_once(' ').unwrap().1.parse().unwrap())
         .collect();
-    assert!(!values.is_empty(), "no series {name} with {labels:?} in\n{text}");
+    assert!(
+        !values.is_empty(),
+        "no series {name} with {labels:?} in\n{text}"
+    );
     values.iter().sum()
 }

@@ -31,9 +31,6 @@ use crate::http::{Problem, Routes};
 /// The largest export that is read.
 pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Connections that are held open at the same time.
-const CONNECTIONS_MAX: usize = 32;
-
 /// How long a sender may take for its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -43,10 +40,13 @@ const PROTOBUF: &str = "application/x-protobuf";
 #[must_use]
 pub fn limits() -> Limits {
     Limits {
-        connections_max: CONNECTIONS_MAX,
+        connections_max: 32,
         ..Limits::default()
     }
 }
+
+/// Batches that are decoded at the same time.
+const REQUESTS_MAX: usize = 64;
 
 /// The receiver's routes, for a listener on `address`. A web page on another site cannot reach a receiver on
 /// loopback: it would have to forge its `Host` or its `Origin`.
@@ -55,7 +55,7 @@ pub fn router(traces: Arc<Traces>, address: SocketAddr) -> Router {
     let methods = post(export)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(rules, guard));
-    Routes::new(CONNECTIONS_MAX)
+    Routes::new(REQUESTS_MAX)
         .add("/v1/traces", &[(Method::POST, &[200, 400])], methods)
         .build(traces)
 }

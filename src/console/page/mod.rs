@@ -46,7 +46,7 @@ const PARTS: [(&str, &str, &str); 6] = [
     ("/traces.js", JAVASCRIPT, include_str!("traces.js")),
 ];
 
-/// Requests that are worked on at the same time; each answer may be a megabyte.
+/// Requests that the page works on at the same time.
 const REQUESTS_MAX: usize = 64;
 
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";

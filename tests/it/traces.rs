@@ -1,0 +1,274 @@
+//! One trace through three processes, as a real OTLP receiver sees it.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use prost::Message;
+
+use crate::support::{ORDER, Role, send, wait_for};
+
+/// A span with the name of its service.
+type Received = Arc<Mutex<Vec<(String, Span)>>>;
+
+/// Receives OTLP over HTTP until the test ends.
+fn receiver() -> (String, Received) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let received = Received::default();
+    let sink = Arc::clone(&received);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, sink) = (stream.unwrap(), Arc::clone(&sink));
+            std::thread::spawn(move || while take_one(&mut stream, &sink).is_ok() {});
+        }
+    });
+    (format!("http://{address}"), received)
+}
+
+/// Reads one request, keeps its spans, answers 200.
+fn take_one(stream: &mut std::net::TcpStream, sink: &Received) -> std::io::Result<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+    assert!(head.starts_with("post /v1/traces "), "{head}");
+    assert!(
+        head.contains("content-type: application/x-protobuf"),
+        "{head}"
+    );
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .unwrap();
+    let mut body = vec![0; length.trim().parse().unwrap()];
+    stream.read_exact(&mut body)?;
+    let request = ExportTraceServiceRequest::decode(body.as_slice()).unwrap();
+    for resource in request.resource_spans {
+        let service = text(&resource.resource.unwrap().attributes, "service.name").unwrap();
+        let spans = resource
+            .scope_spans
+            .into_iter()
+            .flat_map(|scope| scope.spans);
+        sink.lock()
+            .unwrap()
+            .extend(spans.map(|span| (service.clone(), span)));
+    }
+    stream.write_all(
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n",
+    )
+}
+
+fn attribute<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a Value> {
+    attributes
+        .iter()
+        .find(|pair| pair.key == key)?
+        .value
+        .as_ref()?
+        .value
+        .as_ref()
+}
+
+fn text(attributes: &[KeyValue], key: &str) -> Option<String> {
+    match attribute(attributes, key)? {
+        Value::StringValue(text) => Some(text.clone()),
+        other => panic!("{key} is {other:?}"),
+    }
+}
+
+fn number(span: &Span, key: &str) -> Option<i64> {
+    match attribute(&span.attributes, key)? {
+        Value::IntValue(number) => Some(*number),
+        other => panic!("{key} is {other:?}"),
+    }
+}
+
+#[test]
+fn an_order_is_one_trace_from_the_user_to_the_bank() {
+    let dir = tempfile::tempdir().unwrap();
+    let (endpoint, received) = receiver();
+    let env = [
+        ("OTEL_SDK_DISABLED", "false"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_BSP_SCHEDULE_DELAY", "100"),
+    ];
+    let payments = Role::start_with("payments", dir.path(), &[], &env);
+    let url = format!("http://{}", payments.data);
+    let shop = Role::start_with(
+        "shop",
+        dir.path(),
+        &["--payments", &url, "--seed-orders", "100"],
+        &env,
+    );
+    let url = format!("http://{}", shop.data);
+    let _traffic = Role::start_with(
+        "traffic",
+        dir.path(),
+        &["--shop", &url, "--rate", "20"],
+        &env,
+    );
+    let mut trace = Vec::new();
+    wait_for("a whole trace of an order", || {
+        trace = whole_order(&received.lock().unwrap());
+        !trace.is_empty()
+    });
+    let span = |service: &str, name: &str| -> &Span {
+        let found = trace
+            .iter()
+            .find(|(of, span)| of == service && span.name == name);
+        &found
+            .unwrap_or_else(|| panic!("no {name} of {service} in {trace:#?}"))
+            .1
+    };
+    let user = span("traffic", "order");
+    let sent = span("traffic", "POST");
+    let served = span("shop", "POST /orders");
+    let opened = span("shop", "INSERT orders");
+    let charge = span("shop", "POST");
+    let charged = span("payments", "POST /charges");
+    let slot = span("payments", "bank slot");
+    assert!(
+        user.parent_span_id.is_empty(),
+        "the user's journey is the root"
+    );
+    for (child, parent) in [
+        (sent, user),
+        (served, sent),
+        (opened, served),
+        (charge, served),
+        (charged, charge),
+        (slot, charged),
+    ] {
+        assert_eq!(
+            child.parent_span_id, parent.span_id,
+            "{} under {}",
+            child.name, parent.name
+        );
+        assert!(
+            child.start_time_unix_nano >= parent.start_time_unix_nano,
+            "{} begins in {}",
+            child.name,
+            parent.name
+        );
+    }
+    assert_eq!(
+        (served.kind(), charge.kind(), user.kind()),
+        (SpanKind::Server, SpanKind::Client, SpanKind::Internal)
+    );
+    assert_eq!(
+        text(&served.attributes, "http.route").as_deref(),
+        Some("/orders")
+    );
+    assert_eq!(
+        text(&served.attributes, "http.request.method").as_deref(),
+        Some("POST")
+    );
+    assert_eq!(
+        text(&served.attributes, "url.path").as_deref(),
+        Some("/orders")
+    );
+    assert_eq!(number(served, "http.response.status_code"), Some(201));
+    assert_eq!(text(&served.attributes, "error.type"), None);
+    assert_eq!(number(charge, "http.response.status_code"), Some(201));
+    assert_eq!(
+        text(&charge.attributes, "server.address").as_deref(),
+        Some("127.0.0.1")
+    );
+    assert_eq!(
+        text(&opened.attributes, "db.system.name").as_deref(),
+        Some("sqlite")
+    );
+    assert_eq!(
+        text(&opened.attributes, "db.collection.name").as_deref(),
+        Some("orders")
+    );
+}
+
+/// The spans of an order of which everything up to the bank has arrived.
+fn whole_order(received: &[(String, Span)]) -> Vec<(String, Span)> {
+    let mut traces: BTreeMap<&[u8], Vec<&(String, Span)>> = BTreeMap::new();
+    for entry in received {
+        traces.entry(&entry.1.trace_id).or_default().push(entry);
+    }
+    let wanted = [
+        "order",
+        "POST",
+        "POST /orders",
+        "INSERT orders",
+        "POST /charges",
+        "bank slot",
+    ];
+    let whole = |spans: &Vec<&(String, Span)>| {
+        wanted
+            .iter()
+            .all(|name| spans.iter().any(|(_, span)| span.name == *name))
+            && spans
+                .iter()
+                .any(|(service, span)| service == "shop" && span.name == "POST")
+            && spans
+                .iter()
+                .any(|(service, span)| service == "traffic" && span.name == "POST")
+    };
+    traces
+        .into_values()
+        .find(whole)
+        .map(|spans| spans.into_iter().cloned().collect())
+        .unwrap_or_default()
+}
+
+#[test]
+fn the_last_span_is_sent_before_a_role_ends_and_its_log_has_the_trace() {
+    let dir = tempfile::tempdir().unwrap();
+    let (endpoint, received) = receiver();
+    // The batch would wait for a minute; only the flush at the end can send the span in time.
+    let env = [
+        ("OTEL_SDK_DISABLED", "false"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_BSP_SCHEDULE_DELAY", "60000"),
+    ];
+    // Nobody listens at port 1: the charge fails, and the shop says so in its log.
+    let arguments = [
+        "--payments",
+        "http://127.0.0.1:1",
+        "--seed-orders",
+        "10",
+        "--log",
+        "debug",
+    ];
+    let mut shop = Role::start_with("shop", dir.path(), &arguments, &env);
+    let trace_id = "0af7651916cd43dd8448eb211c80319c";
+    let headers = format!(
+        "content-type: application/json\r\nidempotency-key: k\r\ntraceparent: 00-{trace_id}-b7ad6b7169203331-01\r\n"
+    );
+    let answer = send(&shop.data, "POST", "/orders", &headers, ORDER.as_bytes());
+    assert_eq!(answer.status, 503, "{answer:?}");
+    shop.process.signal("TERM");
+    assert_eq!(shop.process.exit_code(), Some(0), "{}", shop.process.log());
+    let spans = received.lock().unwrap();
+    let (_, served) = spans
+        .iter()
+        .find(|(_, span)| span.name == "POST /orders")
+        .expect("the last span was sent");
+    let sent = u128::from_str_radix(trace_id, 16).unwrap().to_be_bytes();
+    assert_eq!(served.trace_id, sent, "the caller's trace goes on");
+    assert_eq!(
+        text(&served.attributes, "error.type").as_deref(),
+        Some("payments")
+    );
+    assert!(
+        shop.process
+            .log()
+            .contains(&format!("\"trace_id\":\"{trace_id}\"")),
+        "{}",
+        shop.process.log()
+    );
+}
