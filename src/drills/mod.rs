@@ -4,17 +4,20 @@
 //! runs it in a lab, and says whether it was so. Drills know a lab by its control planes only.
 //!
 //! - [`format`](mod@format): a drill's file; [`condition`]: its bounds; `parse`: reads it
-//! - `plan`: what a leg consists of
+//! - [`run`](mod@run): runs one leg; `plan`: what a leg consists of; `lab`: acts on the lab, and takes back
 //! - [`seen`]: what both sides saw; `text_format`: the servers' metrics; [`signals`]: how it is measured
-//! - [`judge`]: the judgement; [`record`]: the whole run; [`report`]: a page of text
+//! - [`judge`]: the judgement; [`record`]: the whole run; [`report`]: a page of text; [`progress`]: on the way
 
 pub mod condition;
 pub mod format;
 pub mod judge;
+mod lab;
 mod parse;
 mod plan;
+pub mod progress;
 pub mod record;
 pub mod report;
+pub mod run;
 pub mod seen;
 pub mod signals;
 mod text_format;
@@ -26,7 +29,9 @@ use std::sync::LazyLock;
 
 pub use format::{Drill, OptionName};
 pub use judge::Verdict;
+pub use lab::LabAddresses;
 pub use record::Record;
+pub use run::{Request, run};
 
 /// Every drill: its file's name and the file, which is part of the binary.
 pub static DRILLS: &[(&str, &str)] = &[(
