@@ -1,1 +1,205 @@
-//! Drills.
+//! Drills: experiments in which a shock meets a poor choice, and a judgement on what came of it.
+//!
+//! Without them a lesson is an opinion. A drill states in numbers what each option does under the same shock,
+//! runs it in a lab, and says whether it was so. Drills know a lab by its control planes only.
+//!
+//! - [`format`](mod@format): a drill's file; [`condition`]: its bounds; `parse`: reads it
+//! - [`run`](mod@run): runs one leg; `plan`: what a leg consists of; `lab`: acts on the lab, and takes back
+//! - [`seen`]: what both sides saw; `text_format`: the servers' metrics; [`signals`]: how it is measured
+//! - [`judge`]: the judgement; [`record`]: the whole run; [`report`]: a page of text; [`progress`]: on the way
+
+pub mod condition;
+pub mod format;
+pub mod judge;
+mod lab;
+mod parse;
+mod plan;
+pub mod progress;
+pub mod record;
+pub mod report;
+pub mod run;
+pub mod seen;
+pub mod signals;
+mod text_format;
+#[cfg(test)]
+mod world;
+
+use std::fmt::Write;
+use std::sync::LazyLock;
+
+pub use format::{Drill, OptionName};
+pub use judge::Verdict;
+pub use lab::LabAddresses;
+pub use record::Record;
+pub use run::{Request, run};
+
+/// Every drill: its file's name and the file, which is part of the binary.
+pub static DRILLS: &[(&str, &str)] = &[(
+    "01-after-the-spike.md",
+    include_str!("../../drills/01-after-the-spike.md"),
+)];
+
+/// Every drill, read. A sentence says which file is wrong, and where.
+pub fn all() -> Result<&'static [Drill], String> {
+    static READ: LazyLock<Result<Vec<Drill>, String>> = LazyLock::new(|| {
+        let drills = DRILLS.iter();
+        drills
+            .map(|(file, text)| Drill::parse(file, text))
+            .collect()
+    });
+    READ.as_deref().map_err(Clone::clone)
+}
+
+/// The drill with this id. A sentence names those that exist.
+pub fn find(id: &str) -> Result<&'static Drill, String> {
+    let drills = all()?;
+    let found = drills.iter().find(|drill| drill.experiment.id == id);
+    found.ok_or_else(|| {
+        let ids: Vec<_> = drills
+            .iter()
+            .map(|drill| drill.experiment.id.as_str())
+            .collect();
+        format!("there is no drill {id:?}; there are: {}", ids.join(", "))
+    })
+}
+
+/// The list of all drills, a line each.
+pub fn list() -> Result<String, String> {
+    let mut page = String::new();
+    for Drill { experiment, .. } in all()? {
+        line(
+            &mut page,
+            &format!("{:<20} {}", experiment.id, experiment.title),
+        );
+    }
+    Ok(page)
+}
+
+/// What a learner may read before the drill; with `answer`, all of it.
+#[must_use]
+pub fn show(drill: &Drill, answer: bool) -> String {
+    let experiment = &drill.experiment;
+    let id = &experiment.id;
+    let mut page = String::new();
+    line(&mut page, &format!("{}\n", experiment.title));
+    if !answer {
+        line(&mut page, &format!("{}\n", drill.briefing()));
+        line(
+            &mut page,
+            "To run it, with the poor option, with the sound one, and with the cure applied on the way:\n",
+        );
+        for options in ["--option poor", "--option sound", "--option poor --fix"] {
+            line(
+                &mut page,
+                &format!("    firedrill drill run {id} {options}"),
+            );
+        }
+        let hints = experiment.hints.len();
+        line(
+            &mut page,
+            &format!("\n{hints} hints and the whole lesson: firedrill drill show {id} --answer"),
+        );
+        return page;
+    }
+    line(&mut page, &format!("{}\n\nHints\n", drill.body));
+    for (number, hint) in (1..).zip(&experiment.hints) {
+        line(&mut page, &format!("{number}. {hint}"));
+    }
+    let cause = &experiment.answer;
+    line(&mut page, "\nThe answer\n");
+    line(&mut page, &format!("- where: {}", cause.component));
+    line(&mut page, &format!("- what: {}", cause.mechanism));
+    line(&mut page, &format!("- set off by: {}", cause.trigger));
+    line(
+        &mut page,
+        &format!("- kept going by: {}", cause.sustained_by),
+    );
+    for fix in &experiment.fix {
+        line(
+            &mut page,
+            &format!("- cured by: {} = {}", fix.choice, fix.option.name()),
+        );
+    }
+    for reject in &experiment.reject {
+        line(
+            &mut page,
+            &format!("- not cured by: {}. {}", reject.action, reject.why),
+        );
+    }
+    page
+}
+
+fn line(page: &mut String, text: &str) {
+    writeln!(page, "{text}").expect("a string takes any text");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_is_embedded_and_can_be_read() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("drills");
+        let mut files: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        files.sort();
+        let embedded: Vec<_> = DRILLS.iter().map(|(file, _)| *file).collect();
+        assert_eq!(
+            embedded, files,
+            "the order of the files is that of the drills"
+        );
+        // Reading checks that the id is that of the file's name.
+        assert_eq!(all().unwrap().len(), DRILLS.len());
+    }
+
+    #[test]
+    fn every_drill_checks_that_the_machine_can_play_the_users() {
+        for drill in all().unwrap() {
+            let Drill {
+                file, experiment, ..
+            } = drill;
+            let checks = |conditions: &[condition::Condition]| {
+                conditions
+                    .iter()
+                    .any(|one| one.signal == condition::Signal::LateStartRatio)
+            };
+            assert!(
+                checks(&experiment.steady),
+                "{file}: steady lacks late_start_ratio"
+            );
+            assert!(
+                checks(&experiment.prove),
+                "{file}: prove lacks late_start_ratio"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_shown_before_a_drill_gives_nothing_away() {
+        for drill in all().unwrap() {
+            let page = show(drill, false);
+            for choice in drill.experiment.poor.keys() {
+                let stem = choice.get(..4).unwrap_or(choice);
+                assert!(
+                    !page.contains(stem),
+                    "{}: the page says {stem:?}",
+                    drill.file
+                );
+            }
+            assert!(!page.contains("## "));
+            assert!(show(drill, true).contains(&drill.experiment.answer.mechanism));
+        }
+    }
+
+    #[test]
+    fn a_drill_is_found_by_its_id() {
+        assert!(list().unwrap().contains("after-the-spike"));
+        assert_eq!(
+            find("after-the-spike").unwrap().file,
+            "01-after-the-spike.md"
+        );
+        assert!(find("nothing").unwrap_err().contains("after-the-spike"));
+    }
+}

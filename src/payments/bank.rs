@@ -73,10 +73,9 @@ impl Bank {
             };
             tokio::spawn(slot.run());
         }
-        Self {
-            queue,
-            refused: catalog::firedrill_bank_charges_total("refused"),
-        }
+        let refused = catalog::firedrill_requests_shed_total("queue_full");
+        refused.absolute(0);
+        Self { queue, refused }
     }
 
     /// Puts a charge in the queue. Its decision comes when its slot has ended, to whoever still waits.
@@ -182,7 +181,6 @@ impl Meters {
             counter.absolute(0);
             counter
         };
-        drop(outcome("refused"));
         let meters = Self {
             waits: catalog::firedrill_queue_wait_seconds("bank"),
             depth: catalog::firedrill_queue_depth("bank"),

@@ -155,7 +155,7 @@ catalogue! {
     /// Age of the oldest event in the outbox that is not delivered yet.
     gauge Gauge firedrill_outbox_lag_seconds();
 
-    /// Charges at the bank, by how they ended.
+    /// Charges whose slot at the bank has ended, by how they ended.
     counter Counter firedrill_bank_charges_total(outcome);
     /// Answers of the bank that nobody waited for any more.
     counter Counter firedrill_bank_answers_unclaimed_total();

@@ -9,7 +9,6 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::control::lab::Lab;
 use crate::control::lifecycle::Ready;
 
 /// Which ports the roles listen on.
@@ -110,7 +109,7 @@ impl Plan {
         );
         spec.env.push(("OTEL_SDK_DISABLED", "true".into()));
         spec.arg("--otlp", otlp.to_string());
-        spec.arg("--lab", self.dir.join(Lab::FILE));
+        spec.arg("--lab", &self.dir);
         spec
     }
 
