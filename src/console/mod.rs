@@ -5,7 +5,7 @@
 //! everything in memory and within bounds, so that it goes on while what it watches breaks.
 //!
 //! - [`otlp`]: takes spans in
-//! - [`span`], [`traces`], [`waterfall`]: keeps them, finds them, puts them in order
+//! - [`span`], [`trace`], [`traces`], [`waterfall`]: keeps them, finds them, puts them in order
 //! - [`report`], [`status`]: what users get, and the state of the roles
 //! - [`page`]: the page and its API
 
@@ -14,6 +14,7 @@ pub mod page;
 pub mod report;
 pub mod span;
 pub mod status;
+pub mod trace;
 pub mod traces;
 pub mod waterfall;
 

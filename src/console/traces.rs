@@ -6,13 +6,14 @@
 //!
 //! The lock is held for map operations only, never across an await; who reads is given clones.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::Serialize;
 
-use super::span::{Span, Status, TraceId};
+use super::span::{Span, TraceId};
+use super::trace::{Summary, Trace};
 
 /// The bounds of a store.
 #[derive(Debug, Clone, Copy)]
@@ -35,55 +36,11 @@ pub const LIMITS: Limits = Limits {
     trace_bytes: 1024 * 1024,
 };
 
-/// A trace that lasts this long or longer is slow.
-pub const SLOW: Duration = Duration::from_millis(250);
-
 /// Traces that can be added to and asked for from any thread.
 #[derive(Debug)]
 pub struct Traces {
     limits: Limits,
     kept: Mutex<Kept>,
-}
-
-/// One trace: the spans that have arrived so far.
-#[derive(Debug, Clone)]
-pub struct Trace {
-    /// Its id.
-    pub id: TraceId,
-    /// Its spans, in the order of their arrival.
-    pub spans: Vec<Arc<Span>>,
-    /// Spans that were not kept, because the trace is too large.
-    pub spans_dropped: u64,
-    arrival: u64,
-    bytes: usize,
-    latest: Instant,
-    start_ns: u64,
-    end_ns: u64,
-    errors: usize,
-    services: BTreeSet<Arc<str>>,
-}
-
-/// A trace in one line.
-#[derive(Debug, Clone, Serialize)]
-pub struct Summary {
-    /// Its id.
-    pub id: TraceId,
-    /// The name of its root span or, while that has not arrived, of its earliest span.
-    pub name: String,
-    /// Whether the root span has arrived.
-    pub root_arrived: bool,
-    /// When it began, in seconds since the epoch.
-    pub start_s: f64,
-    /// From the beginning of the first span to the end of the last, in seconds.
-    pub duration_s: f64,
-    /// The services that took part, by name.
-    pub services: Vec<String>,
-    /// How many spans have arrived.
-    pub spans: u64,
-    /// How many of the kept spans failed.
-    pub errors: usize,
-    /// Whether its root span failed: what the user saw.
-    pub failed: bool,
 }
 
 /// Which traces are asked for.
@@ -208,75 +165,6 @@ impl Traces {
     }
 }
 
-impl Trace {
-    fn new(id: TraceId, arrival: u64) -> Self {
-        Self {
-            id,
-            spans: Vec::new(),
-            spans_dropped: 0,
-            arrival,
-            bytes: size_of::<Self>(),
-            latest: Instant::now(),
-            start_ns: u64::MAX,
-            end_ns: 0,
-            errors: 0,
-            services: BTreeSet::new(),
-        }
-    }
-
-    fn add(&mut self, span: Span, limits: &Limits) {
-        // An exporter that saw no answer sends the same spans again.
-        if self.spans.iter().any(|kept| kept.id == span.id) {
-            return;
-        }
-        let bytes = span.bytes();
-        if self.spans.len() == limits.trace_spans || self.bytes + bytes > limits.trace_bytes {
-            self.spans_dropped += 1;
-            return;
-        }
-        self.bytes += bytes;
-        self.latest = Instant::now();
-        self.start_ns = self.start_ns.min(span.start_ns);
-        self.end_ns = self.end_ns.max(span.end_ns);
-        self.errors += usize::from(span.status == Status::Error);
-        self.services.insert(Arc::clone(&span.service));
-        self.spans.push(Arc::new(span));
-    }
-
-    /// When its first span began, in nanoseconds since the epoch.
-    #[must_use]
-    pub fn start_ns(&self) -> u64 {
-        self.start_ns
-    }
-
-    fn duration(&self) -> Duration {
-        Duration::from_nanos(self.end_ns.saturating_sub(self.start_ns))
-    }
-
-    fn is_notable(&self) -> bool {
-        self.errors > 0 || self.duration() >= SLOW
-    }
-
-    /// The trace in one line.
-    #[must_use]
-    pub fn summary(&self) -> Summary {
-        let root = self.spans.iter().find(|span| span.parent.is_none());
-        let earliest = || self.spans.iter().min_by_key(|span| span.start_ns);
-        let first = root.or_else(earliest);
-        Summary {
-            id: self.id,
-            name: first.map(|span| span.name.clone()).unwrap_or_default(),
-            root_arrived: root.is_some(),
-            start_s: Duration::from_nanos(self.start_ns).as_secs_f64(),
-            duration_s: self.duration().as_secs_f64(),
-            services: self.services.iter().map(ToString::to_string).collect(),
-            spans: self.spans.len() as u64 + self.spans_dropped,
-            errors: self.errors,
-            failed: root.is_some_and(|root| root.status == Status::Error),
-        }
-    }
-}
-
 #[derive(Debug, Default)]
 struct Kept {
     traces: HashMap<TraceId, Trace>,
@@ -345,8 +233,11 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::console::span::SpanId;
+    use crate::console::span::{SpanId, Status};
+    use crate::console::trace::SLOW;
 
     const MS: u64 = 1_000_000;
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::span::{Span, SpanId, Status};
-use super::traces::{Summary, Trace};
+use super::trace::{Summary, Trace};
 
 /// A trace, whole.
 #[derive(Debug, Serialize)]
@@ -61,7 +61,7 @@ pub struct Row {
 pub fn waterfall(trace: &Trace) -> Waterfall {
     let rows = order(&trace.spans)
         .into_iter()
-        .map(|(depth, span)| row(span, depth, trace.start_ns()))
+        .map(|(depth, span)| row(span, depth, trace.start_ns))
         .collect();
     Waterfall {
         summary: trace.summary(),
