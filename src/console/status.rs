@@ -95,12 +95,17 @@ struct Memory {
 }
 
 impl Watch {
-    /// A watch of the lab whose file is in `lab_dir`, with the token of its control planes.
+    /// A watch of the lab in `lab_dir`, with the token of its control planes. The lab's file itself may be
+    /// named too.
     #[must_use]
     pub fn new(lab_dir: Option<PathBuf>, token: Option<String>) -> Self {
+        let directory = |path: PathBuf| match path.parent() {
+            Some(parent) if path.ends_with(Lab::FILE) => parent.to_owned(),
+            _ => path,
+        };
         Self {
             client: Client::new(),
-            lab_dir,
+            lab_dir: lab_dir.map(directory),
             token,
             latest: Mutex::default(),
         }
@@ -331,7 +336,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let traffic = traffic(stop.clone()).await;
         lab(traffic, std::process::id()).write(dir.path()).unwrap();
-        let watch = Watch::new(Some(dir.path().into()), Some("secret".into()));
+        let watch = Watch::new(Some(dir.path().join(Lab::FILE)), Some("secret".into()));
         let status = watch.look(&mut Memory::default()).await;
         assert_eq!(status.notice, None);
         let seen: Vec<_> = status.roles.iter().map(|role| role.state).collect();

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -56,6 +56,7 @@ pub struct Trace {
     pub spans_dropped: u64,
     arrival: u64,
     bytes: usize,
+    latest: Instant,
     start_ns: u64,
     end_ns: u64,
     errors: usize,
@@ -94,6 +95,8 @@ pub struct Filter {
     pub at_least: Duration,
     /// Only those in which this service took part.
     pub service: Option<String>,
+    /// Only those that no span was added to for so long: the parts of a trace arrive one by one.
+    pub quiet: Duration,
     /// At most so many.
     pub limit: usize,
 }
@@ -130,6 +133,7 @@ impl Filter {
             errors: false,
             at_least: Duration::ZERO,
             service: None,
+            quiet: Duration::ZERO,
             limit,
         }
     }
@@ -138,6 +142,7 @@ impl Filter {
         let service = self.service.as_deref();
         (!self.errors || trace.errors > 0)
             && trace.duration() >= self.at_least
+            && trace.latest.elapsed() >= self.quiet
             && service.is_none_or(|name| trace.services.contains(name))
     }
 }
@@ -211,6 +216,7 @@ impl Trace {
             spans_dropped: 0,
             arrival,
             bytes: size_of::<Self>(),
+            latest: Instant::now(),
             start_ns: u64::MAX,
             end_ns: 0,
             errors: 0,
@@ -229,6 +235,7 @@ impl Trace {
             return;
         }
         self.bytes += bytes;
+        self.latest = Instant::now();
         self.start_ns = self.start_ns.min(span.start_ns);
         self.end_ns = self.end_ns.max(span.end_ns);
         self.errors += usize::from(span.status == Status::Error);
@@ -463,5 +470,7 @@ mod tests {
         assert_eq!(with(|filter| filter.at_least = SLOW), [2]);
         assert_eq!(with(|filter| filter.service = Some("shop".into())), [3]);
         assert_eq!(with(|filter| filter.limit = 1), [3]);
+        let hour = |filter: &mut Filter| filter.quiet = Duration::from_secs(3600);
+        assert!(with(hour).is_empty());
     }
 }

@@ -20,7 +20,7 @@ const LIMIT_DEFAULT: usize = 50;
 const LIMIT_MAX: usize = 500;
 
 /// The longest duration that can be asked for: a day.
-const MIN_MS_MAX: f64 = 86_400_000.0;
+const MILLISECONDS_MAX: f64 = 86_400_000.0;
 
 pub(super) async fn status(State(shown): State<Shown>) -> Json<Value> {
     let status = shown.watch.latest();
@@ -37,6 +37,7 @@ pub(super) struct Parameters {
     errors: Option<String>,
     min_ms: Option<String>,
     service: Option<String>,
+    quiet_ms: Option<String>,
     limit: Option<String>,
 }
 
@@ -47,16 +48,6 @@ impl Parameters {
             Some("1") => true,
             Some(other) => return Err(bad("errors", other, "0 or 1")),
         };
-        let min_ms = self.min_ms.as_deref().unwrap_or("0");
-        let at_least = min_ms
-            .parse()
-            .ok()
-            .filter(|ms| (0.0..=MIN_MS_MAX).contains(ms))
-            .map(|ms| Duration::from_secs_f64(ms / 1000.0))
-            .ok_or_else(|| {
-                let allowed = format!("a number of milliseconds from 0 to {MIN_MS_MAX}");
-                bad("min_ms", min_ms, &allowed)
-            })?;
         let limit = match self.limit.as_deref() {
             None => LIMIT_DEFAULT,
             Some(text) => text
@@ -67,11 +58,24 @@ impl Parameters {
         };
         Ok(Filter {
             errors,
-            at_least,
+            at_least: milliseconds("min_ms", self.min_ms.as_deref())?,
             service: self.service,
+            quiet: milliseconds("quiet_ms", self.quiet_ms.as_deref())?,
             limit,
         })
     }
+}
+
+fn milliseconds(field: &str, text: Option<&str>) -> Result<Duration, Problem> {
+    let text = text.unwrap_or("0");
+    text.parse()
+        .ok()
+        .filter(|ms| (0.0..=MILLISECONDS_MAX).contains(ms))
+        .map(|ms| Duration::from_secs_f64(ms / 1000.0))
+        .ok_or_else(|| {
+            let allowed = format!("a number of milliseconds from 0 to {MILLISECONDS_MAX}");
+            bad(field, text, &allowed)
+        })
 }
 
 fn bad(field: &str, value: &str, allowed: &str) -> Problem {

@@ -165,11 +165,14 @@ mod tests {
         // Each part that the page names is served, and nothing comes from elsewhere.
         for (_, _, content) in PARTS {
             assert!(!content.contains("https://"));
-            let quoted = content.split(['"', '\'']);
-            for named in quoted.filter(|text| text.starts_with('/') || text.starts_with("./")) {
-                let path = named.trim_start_matches('.');
-                let served = PARTS.iter().any(|part| part.0 == path);
-                assert!(served || path.starts_with("/api/"), "{named}");
+            for mark in ["from '", "src=\"", "href=\"", "ask('"] {
+                for rest in content.split(mark).skip(1) {
+                    let named = rest.split(['"', '\'']).next().unwrap();
+                    let path = named.trim_start_matches('.');
+                    let served = PARTS.iter().any(|part| part.0 == path);
+                    let other = path.starts_with("/api/") || path.starts_with("data:");
+                    assert!(served || other, "{named}");
+                }
             }
         }
     }
@@ -219,6 +222,7 @@ mod tests {
             ("/api/traces?errors=maybe".into(), 400, "errors"),
             ("/api/traces?min_ms=-1".into(), 400, "min_ms"),
             ("/api/traces?min_ms=NaN".into(), 400, "min_ms"),
+            ("/api/traces?quiet_ms=soon".into(), 400, "quiet_ms"),
             ("/api/traces?limit=0".into(), 400, "limit"),
             ("/api/traces?limit=99999".into(), 400, "limit"),
             ("/api/traces?slow=1".into(), 400, "query"),

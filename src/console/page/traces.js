@@ -3,6 +3,9 @@
 import { ask, byId, cell, clock, duration, el, empty, place, table } from './dom.js';
 
 const LIMIT = 60;
+
+/// Processes export once a second: a trace that nothing was added to for longer is probably whole.
+const QUIET_MS = 2000;
 const KNOWN = ['traffic', 'shop', 'payments', 'console'];
 
 /// A service keeps its colour: ours by their place, others by their name.
@@ -49,7 +52,7 @@ export class TraceList {
   async refresh(force = false) {
     if (this.held && !force) return;
     const query = this.query;
-    const listing = await ask(`/api/traces?limit=${LIMIT}&${query}`);
+    const listing = await ask(`/api/traces?limit=${LIMIT}&quiet_ms=${QUIET_MS}&${query}`);
     if (query !== this.query || (this.held && !force)) return;
     byId('matched').textContent = listing.matched > LIMIT ? `latest ${LIMIT} of ${listing.matched}` : '';
     const rows = listing.traces.map((trace) => this.row(trace));
