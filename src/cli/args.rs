@@ -107,40 +107,31 @@ impl From<Ports> for up::Ports {
   firedrill up --data ./lab --rate 200        keep the data; twice the usual load")]
 pub(super) struct UpArgs {
     /// End by itself after this long, like 30s, 5m or 1h.
-    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    #[arg(long = "for", env = "FIREDRILL_FOR", value_name = "TIME", value_parser = duration)]
     pub(super) run_for: Option<Duration>,
     /// Which ports to listen on.
-    #[arg(long, value_enum, default_value = "standard")]
+    #[arg(long, env = "FIREDRILL_PORTS", value_enum, default_value = "standard")]
     pub(super) ports: Ports,
     /// Keep the data in this directory; without it, it is thrown away at the end.
     #[arg(long, env = "FIREDRILL_DATA", value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
     /// Arrivals a second.
-    #[arg(long, default_value_t = 100.0, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        env = "FIREDRILL_RATE",
+        default_value_t = 100.0,
+        allow_negative_numbers = true
+    )]
     pub(super) rate: f64,
     /// Make the users' arrivals repeatable.
-    #[arg(long)]
+    #[arg(long, env = "FIREDRILL_SEED")]
     pub(super) seed: Option<u64>,
     /// Replicas of payments, 1 to 3; they share the bank's capacity.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=3), value_name = "N")]
+    #[arg(long, env = "FIREDRILL_PAYMENTS_REPLICAS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=3), value_name = "N")]
     pub(super) payments_replicas: u8,
     /// End when standard input does.
     #[arg(long, hide = true)]
     pub(super) parent_pipe: bool,
-}
-
-impl Default for UpArgs {
-    fn default() -> Self {
-        Self {
-            run_for: None,
-            ports: Ports::Standard,
-            data: None,
-            rate: 100.0,
-            seed: None,
-            payments_replicas: 1,
-            parent_pipe: false,
-        }
-    }
 }
 
 /// What every role takes.
@@ -155,13 +146,13 @@ pub(super) struct RoleArgs {
     )]
     data: PathBuf,
     /// Threads that serve requests; by default as many as there are cores.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
+    #[arg(long, env = "FIREDRILL_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
     workers: Option<u16>,
     /// File descriptors that the process may open.
-    #[arg(long, value_name = "N")]
+    #[arg(long, env = "FIREDRILL_OPEN_FILES_MAX", value_name = "N")]
     open_files_max: Option<u64>,
     /// Memory for data that the process may hold.
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, env = "FIREDRILL_MEMORY_MAX", value_name = "BYTES")]
     memory_max: Option<u64>,
     /// End when standard input does.
     #[arg(long, hide = true)]
@@ -227,7 +218,7 @@ pub(super) struct ShopArgs {
     )]
     payments: Vec<String>,
     /// Orders that a new database starts with.
-    #[arg(long, default_value_t = store::Seed::default().orders, value_name = "N")]
+    #[arg(long, env = "FIREDRILL_SEED_ORDERS", default_value_t = store::Seed::default().orders, value_name = "N")]
     seed_orders: u32,
     #[command(flatten)]
     role: RoleArgs,
@@ -275,16 +266,16 @@ pub(super) struct PaymentsArgs {
     )]
     control: SocketAddr,
     /// Charges that the bank works on at the same time.
-    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=10_000), value_name = "N")]
+    #[arg(long, env = "FIREDRILL_BANK_SLOTS", default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=10_000), value_name = "N")]
     bank_slots: u16,
     /// How long each takes, in milliseconds.
-    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=60_000), value_name = "MS")]
+    #[arg(long, env = "FIREDRILL_BANK_SERVICE_MS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=60_000), value_name = "MS")]
     bank_service_ms: u64,
     /// Charges that may wait for a slot.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "N")]
+    #[arg(long, env = "FIREDRILL_BANK_QUEUE", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "N")]
     bank_queue: u32,
     /// The ledger's file, which replicas share; by default DATA/ledger.db.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "FIREDRILL_LEDGER", value_name = "FILE")]
     ledger: Option<PathBuf>,
     #[command(flatten)]
     role: RoleArgs,
@@ -332,10 +323,15 @@ pub(super) struct TrafficArgs {
     )]
     shop: String,
     /// Arrivals a second.
-    #[arg(long, default_value_t = 100.0, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        env = "FIREDRILL_RATE",
+        default_value_t = 100.0,
+        allow_negative_numbers = true
+    )]
     rate: f64,
     /// Make arrivals repeatable; by default another seed each time, which the log names.
-    #[arg(long)]
+    #[arg(long, env = "FIREDRILL_SEED")]
     seed: Option<u64>,
     #[command(flatten)]
     role: RoleArgs,
@@ -385,7 +381,7 @@ pub(super) struct ConsoleArgs {
     )]
     otlp: SocketAddr,
     /// The directory of the lab that the page shows.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, env = "FIREDRILL_LAB", value_name = "DIR")]
     lab: Option<PathBuf>,
     #[command(flatten)]
     role: RoleArgs,
@@ -485,7 +481,7 @@ pub(super) struct DrillRunArgs {
     #[arg(long)]
     pub(super) json: bool,
     /// Make the users' arrivals repeatable.
-    #[arg(long)]
+    #[arg(long, env = "FIREDRILL_SEED")]
     pub(super) seed: Option<u64>,
 }
 

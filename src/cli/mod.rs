@@ -19,12 +19,13 @@ use args::{Cli, Command, UpArgs};
 
 /// Runs the command that this process was called with, and returns its exit code.
 pub fn run() -> Result<u8, String> {
-    let cli = Cli::parse();
+    let mut cli = Cli::parse();
+    if cli.command.is_none() {
+        // Read again and not made up, so that the fallbacks in the environment hold.
+        cli = Cli::parse_from(std::env::args_os().chain(["up".into()]));
+    }
     let common = cli.common;
-    match cli
-        .command
-        .unwrap_or_else(|| Command::Up(UpArgs::default()))
-    {
+    match cli.command.ok_or("there is no command")? {
         Command::Up(args) => up(&args, &common).map(|()| 0),
         Command::Shop(args) => crate::shop::run(args.config(&common)?).map(|()| 0),
         Command::Payments(args) => crate::payments::run(args.config(&common)?).map(|()| 0),

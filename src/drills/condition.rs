@@ -21,6 +21,9 @@ pub enum Signal {
     P99S,
     /// The share of journeys that started over 100 ms late, because the machine could not play the users.
     LateStartRatio,
+    /// The share of the shop's writes that waited over 500 ms for their turn, because the machine's disk stood
+    /// still.
+    LateWriteRatio,
     /// The shop's view: attempts at payments divided by logical calls.
     AttemptsPerOrder,
     /// The bank's view: charges it finished, a second.
@@ -55,6 +58,7 @@ impl Signal {
             Self::GoodPerS => "good answers a second",
             Self::P99S => "p99 in seconds",
             Self::LateStartRatio => "share of journeys started over 100 ms late",
+            Self::LateWriteRatio => "share of writes over 500 ms late",
             Self::AttemptsPerOrder => "attempts per order",
             Self::BankServedPerS => "charges the bank served a second",
             Self::BankSpeedPerS => "charges a second while some waited",

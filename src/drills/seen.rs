@@ -49,6 +49,10 @@ pub struct Sample {
     pub starts: Option<f64>,
     /// Journeys that users started at most 100 ms late.
     pub starts_in_time: Option<f64>,
+    /// Writes of the shop.
+    pub writes: Option<f64>,
+    /// Writes of the shop that waited at most 500 ms for their turn.
+    pub writes_in_time: Option<f64>,
 }
 
 /// The latency that 99 % of a journey stayed within, over a window of whole seconds.
@@ -91,6 +95,7 @@ impl Sample {
             ("http_response_status_code", &|code| code.starts_with('2')),
         ];
         let in_time: &[LabelTest<'_>] = &[("le", &|bound| bound == "0.1")];
+        let writer: LabelTest<'_> = ("queue", &|queue| queue == "writer");
         Self {
             at_s,
             attempts: shop.sum("firedrill_client_attempts_total", to_payments),
@@ -104,6 +109,11 @@ impl Sample {
             ),
             starts: traffic.sum("firedrill_journey_start_delay_seconds_count", &[]),
             starts_in_time: traffic.sum("firedrill_journey_start_delay_seconds_bucket", in_time),
+            writes: shop.sum("firedrill_queue_wait_seconds_count", &[writer]),
+            writes_in_time: shop.sum(
+                "firedrill_queue_wait_seconds_bucket",
+                &[writer, ("le", &|bound| bound == "0.5")],
+            ),
         }
     }
 }
@@ -119,7 +129,11 @@ mod tests {
             firedrill_client_calls_total{peer="payments",outcome="timeout"} 1
             http_server_request_duration_seconds_count{http_request_method="POST",http_route="/orders",http_response_status_code="201"} 5
             http_server_request_duration_seconds_count{http_request_method="POST",http_route="/orders",http_response_status_code="503"} 6
-            http_server_request_duration_seconds_count{http_request_method="GET",http_route="/orders/{id}",http_response_status_code="200"} 7"#;
+            http_server_request_duration_seconds_count{http_request_method="GET",http_route="/orders/{id}",http_response_status_code="200"} 7
+            firedrill_queue_wait_seconds_bucket{queue="writer",le="0.5"} 58
+            firedrill_queue_wait_seconds_bucket{queue="writer",le="1"} 59
+            firedrill_queue_wait_seconds_count{queue="writer"} 60
+            firedrill_queue_wait_seconds_count{queue="password_hashing"} 7"#;
         let payments = r#"firedrill_bank_charges_total{outcome="charged"} 40
             firedrill_bank_answers_unclaimed_total 3
             firedrill_queue_depth{queue="bank"} 12
@@ -142,6 +156,8 @@ mod tests {
                 bank_queue_depth: Some(24.0),
                 starts: Some(100.0),
                 starts_in_time: Some(90.0),
+                writes: Some(60.0),
+                writes_in_time: Some(58.0),
             }
         );
     }

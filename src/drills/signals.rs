@@ -39,6 +39,9 @@ impl Observations {
             Signal::LateStartRatio => {
                 ratio(|s| s.starts_in_time, |s| s.starts).map(|in_time| 1.0 - in_time)
             }
+            Signal::LateWriteRatio => {
+                ratio(|s| s.writes_in_time, |s| s.writes).map(|in_time| 1.0 - in_time)
+            }
             Signal::AttemptsPerOrder => ratio(|s| s.attempts, |s| s.calls),
             Signal::BankServedPerS => rate(|s| s.bank_served),
             Signal::BankUnclaimedPerS => rate(|s| s.bank_unclaimed),
@@ -179,6 +182,8 @@ mod tests {
                 bank_queue_depth: Some(if at < 10 { 40.0 } else { 0.0 }),
                 starts: Some(100.0 * at_s),
                 starts_in_time: Some(98.0 * at_s),
+                writes: Some(60.0 * at_s),
+                writes_in_time: Some(57.0 * at_s),
                 ..Sample::default()
             });
         }
@@ -269,6 +274,7 @@ mod tests {
         near(measure(Signal::BankServedPerS, 3.0, 9.0), 50.0);
         near(measure(Signal::BankServedPerS, 5.25, 15.25), 25.0);
         near(measure(Signal::LateStartRatio, 3.0, 9.0), 0.02);
+        near(measure(Signal::LateWriteRatio, 3.0, 9.0), 0.05);
         near(measure(Signal::BankQueueDepth, 5.25, 14.25), 20.0);
     }
 

@@ -108,6 +108,8 @@ impl World {
             bank_queue_depth: Some(if self.is_down(at_s) { 50.0 } else { 0.0 }),
             starts: Some(100.0 * at_s),
             starts_in_time: Some(100.0 * at_s * (1.0 - self.late)),
+            writes: Some(60.0 * at_s),
+            writes_in_time: Some(60.0 * at_s),
         }
     }
 

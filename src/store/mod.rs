@@ -76,6 +76,7 @@ struct Shared {
     writer: tokio::sync::Mutex<()>,
     waits: Histogram,
     uses: Histogram,
+    turns: Histogram,
     operations: Mutex<HashMap<(Operation, bool), Histogram>>,
 }
 
@@ -106,6 +107,7 @@ impl Store {
             writer: tokio::sync::Mutex::new(()),
             waits: catalog::db_client_connection_wait_time_seconds(POOL),
             uses: catalog::db_client_connection_use_time_seconds(POOL),
+            turns: catalog::firedrill_queue_wait_seconds("writer"),
             operations: Mutex::default(),
         };
         Ok(Self {
@@ -198,7 +200,9 @@ impl Lease {
         statements: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<(Self, T), Error> {
         let shared = Arc::clone(&self.shared);
+        let asked = Instant::now();
         let _turn = shared.writer.lock().await;
+        shared.turns.record(asked.elapsed().as_secs_f64());
         let transaction = move |connection: &mut Connection| {
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

@@ -74,8 +74,9 @@ pub(super) async fn start(shared: &Shared, spec: &mut Spec) -> Result<Child, Str
     };
     let Started { child, ready, line } = child::start(spec, log, shared.timings.ready).await?;
     spec.learn(&ready);
-    shared.output.ready(&line);
+    // The file first: who reads the ready line looks there next.
     shared.board.up(spec, child.pid(), &shared.output);
+    shared.output.ready(&line);
     Ok(child)
 }
 

@@ -253,9 +253,13 @@ async fn shop_metrics(State(inside): State<Shared>) -> String {
     let sample = inside.world.sample(inside.now_s());
     format!(
         "firedrill_client_attempts_total{{peer=\"payments\"}} {}\n\
-         firedrill_client_calls_total{{peer=\"payments\",outcome=\"ok\"}} {}\n",
+         firedrill_client_calls_total{{peer=\"payments\",outcome=\"ok\"}} {}\n\
+         firedrill_queue_wait_seconds_bucket{{queue=\"writer\",le=\"0.5\"}} {}\n\
+         firedrill_queue_wait_seconds_count{{queue=\"writer\"}} {}\n",
         sample.attempts.unwrap(),
         sample.calls.unwrap(),
+        sample.writes_in_time.unwrap(),
+        sample.writes.unwrap(),
     )
 }
 
