@@ -84,7 +84,8 @@ impl Plane {
                         .expect("the listener is non-blocking");
                     tokio::spawn(housekeeping(self.clone()));
                     let limits = Limits {
-                        connections_max: 256,
+                        listener: "control",
+                        connections_max: 128,
                         ..Limits::default()
                     };
                     // It answers until the process ends, also while the data plane drains.

@@ -138,3 +138,52 @@ fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
     .error_type("panic")
     .into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use tokio::sync::Notify;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    fn request(path: &str) -> Request {
+        Request::get(path)
+            .body(Body::empty())
+            .expect("the path is valid")
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_is_refused_and_not_kept_waiting() {
+        let (entered, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (inside, wait) = (Arc::clone(&entered), Arc::clone(&release));
+        let handler = move || async move {
+            inside.notify_one();
+            wait.notified().await;
+        };
+        let app = Routes::new(1)
+            .on(MethodFilter::GET, "/", &[200], handler)
+            .build(());
+        let first = tokio::spawn(app.clone().oneshot(request("/")));
+        entered.notified().await;
+        let second = app.clone().oneshot(request("/")).await.unwrap();
+        assert_eq!(second.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(second.headers()["retry-after"], "1");
+        release.notify_one();
+        assert_eq!(first.await.unwrap().unwrap().status(), StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_500_and_gives_its_place_back() {
+        async fn handler() {
+            panic!("on purpose");
+        }
+        let app = Routes::new(1)
+            .on(MethodFilter::GET, "/", &[200], handler)
+            .build(());
+        for _ in 0..3 {
+            let answer = app.clone().oneshot(request("/")).await.unwrap();
+            assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        }
+    }
+}

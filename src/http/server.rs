@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use metrics::Gauge;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,8 @@ use crate::telemetry::catalog;
 /// The bounds of a server.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
+    /// What metrics call the listener.
+    pub listener: &'static str,
     /// Connections held open at the same time; more wait in the kernel's accept queue.
     pub connections_max: usize,
     /// Time from the first byte of a request until its header is complete, also the longest idle time.
@@ -32,7 +35,9 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections_max: 1024,
+            listener: "data",
+            // Under `up` a process may open 1024 files; its database and its own calls need some of them.
+            connections_max: 640,
             header_timeout: Duration::from_secs(30),
             header_bytes_max: 16 * 1024,
             drain_timeout: Duration::from_secs(5),
@@ -58,8 +63,9 @@ pub async fn serve(
 ) -> Drained {
     let connections = TaskTracker::new();
     let places = Arc::new(Semaphore::new(limits.connections_max));
-    catalog::firedrill_http_server_connections_max().set(limits.connections_max as f64);
-    let open = catalog::firedrill_http_server_open_connections();
+    let maximum = catalog::firedrill_http_server_connections_max(limits.listener);
+    maximum.set(limits.connections_max as f64);
+    let open = catalog::firedrill_http_server_open_connections(limits.listener);
     open.set(0.0);
     loop {
         let accepted = tokio::select! {
@@ -67,12 +73,11 @@ pub async fn serve(
             accepted = accept(&listener, &places) => accepted,
         };
         let (stream, place) = accepted;
-        let (router, stop, open) = (router.clone(), stop.clone(), open.clone());
+        let (router, stop) = (router.clone(), stop.clone());
+        let counted = Counted::new(open.clone());
         connections.spawn(async move {
-            open.increment(1.0);
             connection(stream, router, limits, stop).await;
-            open.decrement(1.0);
-            drop(place);
+            drop((counted, place));
         });
     }
     drop(listener);
@@ -80,6 +85,22 @@ pub async fn serve(
     match tokio::time::timeout(limits.drain_timeout, connections.wait()).await {
         Ok(()) => Drained::Complete,
         Err(_) => Drained::TimedOut,
+    }
+}
+
+/// Counts a connection as open while it lives, however it ends.
+struct Counted(Gauge);
+
+impl Counted {
+    fn new(open: Gauge) -> Self {
+        open.increment(1.0);
+        Self(open)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
     }
 }
 

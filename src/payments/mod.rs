@@ -30,7 +30,7 @@ use conditions::Conditions;
 use ledger::{Charge, Ledger, Verdict};
 
 /// Requests that payments works on at the same time: more than the bank takes, so that its refusal is heard.
-const REQUESTS_MAX: usize = 2048;
+const REQUESTS_MAX: usize = 512;
 
 /// How to run a replica of payments.
 #[derive(Debug, Clone)]

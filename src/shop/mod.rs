@@ -31,7 +31,7 @@ use crate::store::{self, Seed, Store};
 use crate::telemetry::catalog;
 
 /// Requests that the shop works on at the same time.
-const REQUESTS_MAX: usize = 1024;
+const REQUESTS_MAX: usize = 512;
 
 /// Password checks that may wait for a core.
 const HASHING_LINE: usize = 32;

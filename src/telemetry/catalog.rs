@@ -100,10 +100,10 @@ catalogue! {
     gauge Gauge http_server_active_requests(http_request_method, url_scheme);
     /// Age of the oldest request that this server is still working on: what a request that never ends shows before it has a duration.
     gauge Gauge firedrill_http_server_oldest_request_age_seconds();
-    /// Connections that this server holds open.
-    gauge Gauge firedrill_http_server_open_connections();
-    /// Connections that this server may hold open; more wait in the kernel's accept queue.
-    gauge Gauge firedrill_http_server_connections_max();
+    /// Connections that a listener of this process holds open.
+    gauge Gauge firedrill_http_server_open_connections(listener);
+    /// Connections that a listener may hold open; more wait in the kernel's accept queue.
+    gauge Gauge firedrill_http_server_connections_max(listener);
     /// Requests that this server refused before it worked on them.
     counter Counter firedrill_requests_shed_total(reason);
 

@@ -8,7 +8,7 @@ use axum::http::{Request, StatusCode, Uri, request};
 use http_body_util::Full;
 use serde_json::json;
 use tokio::time::Instant;
-use tracing::Instrument;
+use tracing::{Instrument, field};
 
 use super::load::Journey;
 use crate::http::{Client, client, deadline};
@@ -67,13 +67,19 @@ impl Users {
         if remaining.is_zero() {
             return Err("timeout");
         }
-        let span = tracing::info_span!("journey", otel.name = journey.name(), error.type = tracing::field::Empty);
+        let span = tracing::info_span!(
+            "journey",
+            otel.name = journey.name(),
+            otel.status_code = field::Empty,
+            error.type = field::Empty,
+        );
         let outcome = self
             .request(journey, random, remaining)
             .instrument(span.clone())
             .await;
         if let Err(error) = outcome {
             span.record("error.type", error);
+            span.record("otel.status_code", "ERROR");
         }
         outcome
     }

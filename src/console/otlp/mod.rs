@@ -40,6 +40,7 @@ const PROTOBUF: &str = "application/x-protobuf";
 #[must_use]
 pub fn limits() -> Limits {
     Limits {
+        listener: "otlp",
         connections_max: 32,
         ..Limits::default()
     }
