@@ -10,7 +10,7 @@ use crate::control::lifecycle;
 use crate::{console, payments, shop, store, telemetry, traffic, up};
 
 const ABOUT: &str = "\
-A flight simulator for the people who keep services alive: a small shop, the users that load it, and the
+A flight simulator for the people who keep services alive: a small shop, the users that load it, and the \
 instruments that watch it, in one binary. It breaks on purpose, by design choices that you can read.";
 
 const EXAMPLES: &str = "\
@@ -107,7 +107,7 @@ impl From<Ports> for up::Ports {
   firedrill up --data ./lab --rate 200        keep the data; twice the usual load")]
 pub(super) struct UpArgs {
     /// End by itself after this long, like 30s, 5m or 1h.
-    #[arg(long = "for", env = "FIREDRILL_FOR", value_name = "TIME", value_parser = duration)]
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     pub(super) run_for: Option<Duration>,
     /// Which ports to listen on.
     #[arg(long, env = "FIREDRILL_PORTS", value_enum, default_value = "standard")]

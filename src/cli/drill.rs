@@ -93,24 +93,7 @@ impl OwnLab {
             .map_err(|error| format!("the directory {} cannot be made: {error}", dir.display()))?;
         let log = dir.join("up.log");
         let in_words = |error: std::io::Error| format!("the lab cannot start: {error}");
-        let mut up = Command::new(own_binary()?)
-            .args([
-                "up",
-                "--ports",
-                "auto",
-                "--parent-pipe",
-                "--log",
-                &common.log,
-            ])
-            .args([
-                "--rate",
-                &drill.experiment.load.rate.to_string(),
-                "--seed",
-                &seed.to_string(),
-            ])
-            .arg("--data")
-            .arg(&dir)
-            .envs(common.token.iter().map(|token| ("FIREDRILL_TOKEN", token)))
+        let mut up = up_command(drill, seed, common, &dir)?
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(&log).map_err(in_words)?)
@@ -131,6 +114,30 @@ impl OwnLab {
             Err(sentence) => Err(last_sentence(&log).unwrap_or(sentence)),
         }
     }
+}
+
+/// The call that starts the lab. What the caller set for a lab of their own (another bank, say) would make it
+/// another experiment, so none of it is handed on.
+fn up_command(drill: &Drill, seed: u64, common: &Common, dir: &Path) -> Result<Command, String> {
+    let mut command = Command::new(own_binary()?);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("FIREDRILL_") {
+            command.env_remove(name);
+        }
+    }
+    let rate = drill.experiment.load.rate.to_string();
+    command.args(["up", "--ports", "auto", "--parent-pipe"]);
+    command.args([
+        "--log",
+        &common.log,
+        "--rate",
+        &rate,
+        "--seed",
+        &seed.to_string(),
+    ]);
+    command.arg("--data").arg(dir);
+    command.envs(common.token.iter().map(|token| ("FIREDRILL_TOKEN", token)));
+    Ok(command)
 }
 
 impl Drop for OwnLab {
