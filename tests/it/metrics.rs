@@ -1,8 +1,10 @@
 //! Metrics: what is counted, and that it is there before it happens.
 
+use std::io::Write;
+
 use firedrill::telemetry::catalog::CATALOGUE;
 
-use crate::support::{Role, Shop, get};
+use crate::support::{ORDER, Role, Shop, connect, get, wait_for};
 
 #[test]
 fn every_known_series_exists_at_zero() {
@@ -94,4 +96,35 @@ fn the_process_and_its_runtime_are_seen() {
         (now - started).abs() < 120.0,
         "started {started}, now {now}"
     );
+}
+
+#[test]
+fn a_request_that_does_not_end_shows_by_its_age() {
+    let lab = Shop::start_with(&["--bank-service-ms", "60000"], &[]);
+    let age = || {
+        lab.shop
+            .metric("firedrill_http_server_oldest_request_age_seconds", "")
+    };
+    assert!(age() < 1e-9, "nothing is under way");
+    crate::support::put(
+        &lab.shop.control,
+        "/choices/charge_timeout",
+        r#"{"option":"poor"}"#,
+    );
+    let mut stream = connect(&lab.shop.data).unwrap();
+    let length = ORDER.len();
+    let head = "POST /orders HTTP/1.1\r\nhost: shop\r\nidempotency-key: k";
+    let request = format!(
+        "{head}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{ORDER}"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    wait_for("the request to grow old", || age() > 1.0);
+    let count = "http_server_request_duration_seconds_count";
+    let done = lab.shop.metric(count, "http_route=\"/orders\"");
+    assert!(
+        done < 0.5,
+        "it has no duration yet, so no histogram tells of it"
+    );
+    drop(stream);
+    wait_for("it to be forgotten with its client", || age() < 1e-9);
 }

@@ -1,0 +1,87 @@
+//! The flags of the commands that ask a lab: `choices` and `drill`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::duration;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  firedrill choices list
+  firedrill choices show retries
+  firedrill choices set retries poor --ttl 5m")]
+pub(in crate::cli) struct ChoicesArgs {
+    #[command(subcommand)]
+    pub(in crate::cli) command: ChoicesCommand,
+    /// The directory of the lab, if `up` was given one.
+    #[arg(long, global = true, env = "FIREDRILL_DATA", value_name = "DIR")]
+    pub(in crate::cli) data: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum ChoicesCommand {
+    /// Every choice and, if a lab runs, the option in force.
+    List,
+    /// The lesson of one choice.
+    Show {
+        /// The choice's name.
+        name: String,
+    },
+    /// Take one option of a choice in the lab that runs.
+    Set {
+        /// The choice's name.
+        name: String,
+        /// `poor` or `sound`.
+        option: String,
+        /// Go back to sound after this long, like 30s or 5m.
+        #[arg(long, value_parser = duration, value_name = "TIME")]
+        ttl: Option<Duration>,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  firedrill drill list
+  firedrill drill show after-the-spike
+  firedrill drill run after-the-spike --option poor --fix")]
+pub(in crate::cli) struct DrillArgs {
+    #[command(subcommand)]
+    pub(in crate::cli) command: DrillCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum DrillCommand {
+    /// Every drill.
+    List,
+    /// What a drill is about; without its answer.
+    Show {
+        /// The drill's id.
+        id: String,
+        /// The lesson too, with the answer.
+        #[arg(long)]
+        answer: bool,
+    },
+    /// Run a drill in a fresh lab of its own. Exit code 0: it went as the drill says; 1: it did not;
+    /// 3: this machine was too slow to tell.
+    Run(DrillRunArgs),
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct DrillRunArgs {
+    /// The drill's id.
+    pub(in crate::cli) id: String,
+    /// The option of the choice that meets the shock: poor or sound.
+    #[arg(long, default_value = "poor")]
+    pub(in crate::cli) option: String,
+    /// Apply the fix while the outage lasts, and watch the recovery.
+    #[arg(long)]
+    pub(in crate::cli) fix: bool,
+    /// Print the whole record as JSON.
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+    /// Make the users' arrivals repeatable.
+    #[arg(long, env = "FIREDRILL_SEED")]
+    pub(in crate::cli) seed: Option<u64>,
+}

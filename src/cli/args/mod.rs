@@ -1,0 +1,176 @@
+//! The flags of every command.
+
+mod asks;
+mod roles;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(super) use asks::{ChoicesArgs, ChoicesCommand, DrillArgs, DrillCommand, DrillRunArgs};
+use roles::{ConsoleArgs, PaymentsArgs, ShopArgs, TrafficArgs};
+
+use crate::up;
+
+const ABOUT: &str = "\
+A flight simulator for the people who keep services alive: a small shop, the users that load it, and the \
+instruments that watch it, in one binary. It breaks on purpose, by design choices that you can read.";
+
+const EXAMPLES: &str = "\
+Examples:
+  firedrill                                  start everything; the page is at http://127.0.0.1:8900
+  firedrill drill run after-the-spike        one failure from first sign to verdict, in two minutes
+  firedrill choices set retries poor         take the poor option in the lab that runs
+  firedrill shop --help                      run one role by itself";
+
+/// firedrill.
+#[derive(Debug, Parser)]
+#[command(name = "firedrill", version, about = ABOUT, after_help = EXAMPLES)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Common {
+    /// Which log events are written to standard error, in the syntax of `RUST_LOG`.
+    #[arg(
+        long,
+        global = true,
+        env = "FIREDRILL_LOG",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
+    pub(super) log: String,
+    /// The token that control planes ask for, and that this command sends to them.
+    #[arg(long, global = true, env = "FIREDRILL_TOKEN", hide_env_values = true)]
+    pub(super) token: Option<String>,
+    /// Where spans go; the other OTEL_* variables of the OpenTelemetry SDK work too.
+    #[arg(long, global = true, env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide = true)]
+    pub(super) otlp_endpoint: Option<String>,
+    #[arg(long, global = true, env = "OTEL_SDK_DISABLED", hide = true)]
+    otel_sdk_disabled: Option<String>,
+    #[arg(long, global = true, env = "OTEL_TRACES_EXPORTER", hide = true)]
+    otel_traces_exporter: Option<String>,
+}
+
+impl Common {
+    /// Whether spans are exported at all.
+    pub(super) fn traces(&self) -> bool {
+        let disabled = self
+            .otel_sdk_disabled
+            .as_deref()
+            .is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        !disabled && self.otel_traces_exporter.as_deref() != Some("none")
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Start every role on this machine and keep it running (the default).
+    Up(UpArgs),
+    /// Run the shop: takes orders, over its own database.
+    Shop(ShopArgs),
+    /// Run payments: charges cards at a simulated bank.
+    Payments(PaymentsArgs),
+    /// Run traffic: the users, who arrive whether or not the shop keeps up.
+    Traffic(TrafficArgs),
+    /// Run the console: receives traces and serves the page.
+    Console(ConsoleArgs),
+    /// List, explain and set the design choices of a lab that runs.
+    Choices(ChoicesArgs),
+    /// List, explain and run drills.
+    Drill(DrillArgs),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Ports {
+    /// 8080 shop, 8081 payments, 8900 page, 4318 OTLP, 94xx control.
+    Standard,
+    /// Any that are free.
+    Auto,
+}
+
+impl From<Ports> for up::Ports {
+    fn from(ports: Ports) -> Self {
+        match ports {
+            Ports::Standard => Self::Standard,
+            Ports::Auto => Self::Auto,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  firedrill up
+  firedrill up --for 30s --ports auto | jq    one JSON line for each role that is ready
+  firedrill up --data ./lab --rate 200        keep the data; twice the usual load")]
+pub(super) struct UpArgs {
+    /// End by itself after this long, like 30s, 5m or 1h.
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    pub(super) run_for: Option<Duration>,
+    /// Which ports to listen on.
+    #[arg(long, env = "FIREDRILL_PORTS", value_enum, default_value = "standard")]
+    pub(super) ports: Ports,
+    /// Keep the data in this directory; without it, it is thrown away at the end.
+    #[arg(long, env = "FIREDRILL_DATA", value_name = "DIR")]
+    pub(super) data: Option<PathBuf>,
+    /// Arrivals a second.
+    #[arg(
+        long,
+        env = "FIREDRILL_RATE",
+        default_value_t = 100.0,
+        allow_negative_numbers = true
+    )]
+    pub(super) rate: f64,
+    /// Make the users' arrivals repeatable.
+    #[arg(long, env = "FIREDRILL_SEED")]
+    pub(super) seed: Option<u64>,
+    /// Replicas of payments, 1 to 3; they share the bank's capacity.
+    #[arg(long, env = "FIREDRILL_PAYMENTS_REPLICAS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=3), value_name = "N")]
+    pub(super) payments_replicas: u8,
+    /// End when standard input does.
+    #[arg(long, hide = true)]
+    pub(super) parent_pipe: bool,
+}
+
+/// Reads a length of time: a number and `s`, `m` or `h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let allowed =
+        || format!("{text:?} is no length of time; write a number and s, m or h, like 30s");
+    let unit_s = match text.chars().last() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3600,
+        _ => return Err(allowed()),
+    };
+    match text[..text.len() - 1].parse::<u32>() {
+        Ok(number @ 1..=1_000_000) => Ok(Duration::from_secs(u64::from(number) * unit_s)),
+        _ => Err(allowed()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_length_of_time_has_a_unit() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for wrong in ["", "s", "10", "-1s", "1.5s", "0s", "99999999999h", "5µ"] {
+            assert!(duration(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}
