@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use deadpool::managed::{Object, Pool, PoolError, Timeouts};
 use metrics::Histogram;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tokio::sync::OwnedMutexGuard;
 use tracing::{Instrument, field};
 
 use crate::telemetry::catalog;
@@ -66,14 +67,14 @@ impl Operation {
 /// The database. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Store {
-    pool: Pool<Manager>,
     shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
 struct Shared {
+    pool: Pool<Manager>,
     /// Held by whoever writes.
-    writer: tokio::sync::Mutex<()>,
+    writer: Arc<tokio::sync::Mutex<()>>,
     waits: Histogram,
     uses: Histogram,
     turns: Histogram,
@@ -104,21 +105,21 @@ impl Store {
         catalog::db_client_connection_max(POOL).set(CONNECTIONS_MAX as f64);
         catalog::db_client_connection_timeouts_total(POOL).absolute(0);
         let shared = Shared {
-            writer: tokio::sync::Mutex::new(()),
+            pool,
+            writer: Arc::default(),
             waits: catalog::db_client_connection_wait_time_seconds(POOL),
             uses: catalog::db_client_connection_use_time_seconds(POOL),
             turns: catalog::firedrill_queue_wait_seconds("writer"),
             operations: Mutex::default(),
         };
         Ok(Self {
-            pool,
             shared: Arc::new(shared),
         })
     }
 
     /// Sets the gauges of the pool.
     pub fn collect(&self) {
-        let status = self.pool.status();
+        let status = self.shared.pool.status();
         let used = status.size.saturating_sub(status.available);
         catalog::db_client_connection_count(POOL, "used").set(used as f64);
         catalog::db_client_connection_count(POOL, "idle").set(status.available as f64);
@@ -128,7 +129,7 @@ impl Store {
     /// Waits for a connection.
     pub async fn connection(&self) -> Result<Lease, Error> {
         let asked = Instant::now();
-        let leased = self.pool.get().await;
+        let leased = self.shared.pool.get().await;
         self.shared.waits.record(asked.elapsed().as_secs_f64());
         let connection = leased.map_err(|error| {
             if let PoolError::Backend(error) = error {
@@ -199,18 +200,35 @@ impl Lease {
         operation: Operation,
         statements: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<(Self, T), Error> {
-        let shared = Arc::clone(&self.shared);
-        let asked = Instant::now();
-        let _turn = shared.writer.lock().await;
-        shared.turns.record(asked.elapsed().as_secs_f64());
+        let (lease, turn) = self.turn().await?;
         let transaction = move |connection: &mut Connection| {
+            // Goes with the work: a caller that leaves must not let the next writer in before it has ended.
+            let _turn = turn;
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let result = statements(&transaction)?;
             transaction.commit()?;
             Ok(result)
         };
-        self.run(operation, transaction).await
+        lease.run(operation, transaction).await
+    }
+
+    /// The writer's turn. Whoever has to wait for it gives the connection back meanwhile: else a slow disk
+    /// would empty the pool of writers that do nothing, and readers would wait for a disk they do not need.
+    async fn turn(self) -> Result<(Self, OwnedMutexGuard<()>), Error> {
+        let writer = Arc::clone(&self.shared.writer);
+        if let Ok(turn) = Arc::clone(&writer).try_lock_owned() {
+            self.shared.turns.record(0.0);
+            return Ok((self, turn));
+        }
+        let store = Store {
+            shared: Arc::clone(&self.shared),
+        };
+        drop(self);
+        let asked = Instant::now();
+        let turn = writer.lock_owned().await;
+        store.shared.turns.record(asked.elapsed().as_secs_f64());
+        Ok((store.connection().await?, turn))
     }
 
     async fn run<T: Send + 'static>(
@@ -272,4 +290,55 @@ fn database_span(operation: Operation) -> tracing::Span {
         db.operation.name = operation.name,
         db.collection.name = operation.collection,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const WRITE: Operation = Operation::new("UPDATE", "items");
+    const READ: Operation = Operation::new("SELECT", "items");
+
+    #[tokio::test]
+    async fn readers_do_not_wait_for_writers_that_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        let seed = Seed {
+            items: 1,
+            customers: 1,
+            orders: 1,
+        };
+        let store = Store::open(&dir.path().join("shop.db"), seed).unwrap();
+        let (release, stalled) = mpsc::channel::<()>();
+        let (began, begun) = tokio::sync::oneshot::channel();
+        let first = store.clone();
+        let slow = tokio::spawn(async move {
+            let stall = move |_: &Transaction<'_>| {
+                began.send(()).expect("the test waits for it");
+                Ok(stalled.recv().is_err())
+            };
+            first.write(WRITE, stall).await
+        });
+        begun.await.unwrap();
+        let waiting: Vec<_> = (0..4 * CONNECTIONS_MAX)
+            .map(|_| {
+                let store = store.clone();
+                tokio::spawn(async move { store.write(WRITE, |_| Ok(())).await })
+            })
+            .collect();
+        let count = |connection: &Connection| {
+            connection.query_row("SELECT count(*) FROM items", [], |row| row.get::<_, i64>(0))
+        };
+        // Several rounds, so that the writers have come to stand in line before the last of them.
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+            assert_eq!(store.read(READ, count).await.unwrap(), 1);
+        }
+        drop(release);
+        assert!(slow.await.unwrap().unwrap());
+        for write in waiting {
+            write.await.unwrap().unwrap();
+        }
+    }
 }

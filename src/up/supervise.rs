@@ -37,7 +37,8 @@ pub(super) struct Timings {
     pub(super) probe_every: Duration,
     /// How many probes in a row may bring no answer.
     pub(super) misses_max: u32,
-    /// How long a process gets to stop: five seconds of drain, three to send its last spans.
+    /// How long a process gets to stop: five seconds of drain, three for its own end, one for its runtime,
+    /// three to send its last spans, and some to spare.
     pub(super) grace: Duration,
 }
 
@@ -50,7 +51,7 @@ impl Default for Timings {
             healthy_after: Duration::from_secs(10),
             probe_every: Duration::from_secs(1),
             misses_max: 10,
-            grace: Duration::from_secs(8),
+            grace: Duration::from_secs(15),
         }
     }
 }
