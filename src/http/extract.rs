@@ -1,19 +1,22 @@
 //! Extractors whose refusals are problems: a JSON body, a path parameter, a query.
 //!
-//! The framework's own answer in plain text and do not say which field was wrong.
+//! The framework's own answer in plain text, and do not say which field was wrong.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
+use http_body_util::{BodyExt, Collected, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
 use super::Problem;
+
+/// The largest JSON body that is read.
+const BODY_BYTES_MAX: usize = 16 * 1024;
 
 /// How long a client may take to send its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,17 +33,9 @@ pub struct JsonBody<T> {
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         require_json(request.headers())?;
-        let read = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state)).await;
-        let bytes = read
-            .map_err(|_| {
-                Problem::new(
-                    StatusCode::REQUEST_TIMEOUT,
-                    "The body did not arrive in time.",
-                )
-            })?
-            .map_err(|rejection| unreadable(&rejection))?;
+        let bytes = read_body(request, BODY_BYTES_MAX).await?;
         let value = parse(&bytes)?;
         Ok(Self { value, bytes })
     }
@@ -66,13 +61,21 @@ fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
     )
 }
 
-fn unreadable(rejection: &BytesRejection) -> Problem {
-    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large.")
-            .field("body")
-            .allowed("at most 16384 bytes");
-    }
-    Problem::new(StatusCode::BAD_REQUEST, "The body could not be read.").field("body")
+/// Reads a body of at most `bytes_max` bytes, in ten seconds at most.
+pub async fn read_body(request: Request, bytes_max: usize) -> Result<Bytes, Problem> {
+    let body = Limited::new(request.into_body(), bytes_max).collect();
+    let Ok(read) = tokio::time::timeout(BODY_TIMEOUT, body).await else {
+        let detail = "The body did not arrive in time.";
+        return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail).field("body"));
+    };
+    read.map(Collected::to_bytes).map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large.")
+                .field("body")
+                .allowed(format!("at most {bytes_max} bytes"));
+        }
+        Problem::new(StatusCode::BAD_REQUEST, "The body could not be read.").field("body")
+    })
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {

@@ -10,7 +10,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{Request, State};
 use axum::handler::Handler;
 use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
@@ -22,9 +22,6 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::Problem;
 use crate::telemetry::catalog;
 use crate::telemetry::observe::{Observe, UNMATCHED};
-
-/// The largest body that a route accepts.
-pub const BODY_BYTES_MAX: usize = 16 * 1024;
 
 /// Collects routes; [`Routes::build`] makes the service.
 #[derive(Debug)]
@@ -74,7 +71,6 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
             .fallback(method_not_allowed)
             .layer::<_, Infallible>(from_fn_with_state(Arc::clone(&self.places), limited))
             .layer::<_, Infallible>(CatchPanicLayer::custom(panicked))
-            .layer::<_, Infallible>(DefaultBodyLimit::max(BODY_BYTES_MAX))
             .layer::<_, Infallible>(Observe::new(path, &expected));
         self.router = self.router.route(path, guarded);
         self

@@ -8,12 +8,9 @@ mod messages;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
@@ -25,14 +22,12 @@ use prost::Message;
 
 use super::traces::Traces;
 use crate::control::{Guard, guard};
+use crate::http::extract::read_body;
 use crate::http::server::Limits;
 use crate::http::{Problem, Routes};
 
 /// The largest export that is read.
 pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// How long a sender may take for its body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 const PROTOBUF: &str = "application/x-protobuf";
 
@@ -53,9 +48,7 @@ const REQUESTS_MAX: usize = 64;
 /// loopback: it would have to forge its `Host` or its `Origin`.
 pub fn router(traces: Arc<Traces>, address: SocketAddr) -> Router {
     let rules = Guard::new(address, None);
-    let methods = post(export)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(from_fn_with_state(rules, guard));
+    let methods = post(export).layer(from_fn_with_state(rules, guard));
     Routes::new(REQUESTS_MAX)
         .add("/v1/traces", &[(Method::POST, &[200, 400])], methods)
         .build(traces)
@@ -63,15 +56,7 @@ pub fn router(traces: Arc<Traces>, address: SocketAddr) -> Router {
 
 async fn export(State(traces): State<Arc<Traces>>, request: Request) -> Result<Response, Problem> {
     require_protobuf(request.headers())?;
-    let body = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, &()))
-        .await
-        .map_err(|_| {
-            Problem::new(
-                StatusCode::REQUEST_TIMEOUT,
-                "The body did not arrive in time.",
-            )
-        })?
-        .map_err(|rejection| unreadable(&rejection))?;
+    let body = read_body(request, BODY_BYTES_MAX).await?;
     let request = ExportTraceServiceRequest::decode(body).map_err(|error| {
         Problem::new(
             StatusCode::BAD_REQUEST,
@@ -115,18 +100,6 @@ fn require_protobuf(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-fn unreadable(rejection: &BytesRejection) -> Problem {
-    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        return Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "The body is too large: export fewer spans at a time.",
-        )
-        .field("body")
-        .allowed(format!("at most {BODY_BYTES_MAX} bytes"));
-    }
-    Problem::new(StatusCode::BAD_REQUEST, "The body could not be read.").field("body")
-}
-
 /// Success, or partial success if some spans were rejected. A sender must not send those again.
 fn answer(rejected: u64) -> ExportTraceServiceResponse {
     let partial_success = (rejected > 0).then(|| ExportTracePartialSuccess {
@@ -139,6 +112,8 @@ fn answer(rejected: u64) -> ExportTraceServiceResponse {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use http_body_util::Full;
     use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
     use tokio_util::sync::CancellationToken;
