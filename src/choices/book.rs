@@ -19,8 +19,8 @@ use super::{CHOICES, Choice, ChoiceOption, find};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Entry {
     option: ChoiceOption,
-    /// When it goes back to sound, in seconds since the epoch; never, if absent.
-    expires_unix_s: Option<u64>,
+    /// When it goes back to sound, in milliseconds since the epoch; never, if absent.
+    expires_unix_ms: Option<u64>,
 }
 
 /// A choice and what it is set to, as the control plane shows it.
@@ -44,6 +44,8 @@ pub struct Book {
     role: &'static str,
     path: PathBuf,
     entries: Mutex<BTreeMap<String, Entry>>,
+    /// Held by whoever changes the file, so that readers need not wait for the disk.
+    writing: Mutex<()>,
 }
 
 impl Book {
@@ -64,9 +66,10 @@ impl Book {
             role,
             path,
             entries: Mutex::new(entries),
+            writing: Mutex::new(()),
         };
         book.expire();
-        for (name, entry) in book.lock().iter() {
+        for (name, entry) in book.entries().iter() {
             if let Some(choice) = book.choice(name) {
                 choice.apply(entry.option);
             }
@@ -74,7 +77,7 @@ impl Book {
         Ok(book)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Entry>> {
+    fn entries(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -92,55 +95,56 @@ impl Book {
             .filter(|choice| choice.roles.contains(&self.role))
     }
 
-    /// Sets a choice, for good or for `ttl`: first on disk, then in force.
+    /// Sets a choice, for good or for `ttl`: first on disk, then in force. What could not be written has changed
+    /// nothing. Blocks for as long as the disk does.
     pub fn set(
         &self,
         choice: &'static Choice,
         option: ChoiceOption,
         ttl: Option<Duration>,
     ) -> std::io::Result<()> {
-        let mut entries = self.lock();
-        let expires_unix_s = ttl.map(|ttl| now_unix_s() + ttl.as_secs());
-        entries.insert(
-            choice.name.into(),
-            Entry {
-                option,
-                expires_unix_s,
-            },
-        );
-        self.write(&entries)?;
+        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let expires_unix_ms = ttl.map(|ttl| now_unix_ms() + millis(ttl));
+        let mut next = self.entries().clone();
+        let entry = Entry {
+            option,
+            expires_unix_ms,
+        };
+        next.insert(choice.name.into(), entry);
+        self.write(&next)?;
+        *self.entries() = next;
         choice.apply(option);
         Ok(())
     }
 
-    /// Puts what has expired back to sound; call it every second.
+    /// Puts what has expired back to sound; call it every second. Blocks like [`Book::set`], if there is any.
     pub fn expire(&self) {
-        let mut entries = self.lock();
-        let now = now_unix_s();
-        let expired: Vec<String> = entries
-            .iter()
-            .filter(|(_, entry)| entry.expires_unix_s.is_some_and(|at| at <= now))
-            .map(|(name, _)| name.clone())
+        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = now_unix_ms();
+        let is_over = |entry: &Entry| entry.expires_unix_ms.is_some_and(|at| at <= now);
+        let mut next = self.entries().clone();
+        let expired: Vec<String> = next
+            .extract_if(.., |_, entry| is_over(entry))
+            .map(|(name, _)| name)
             .collect();
         if expired.is_empty() {
             return;
         }
-        for name in &expired {
-            entries.remove(name);
-            if let Some(choice) = self.choice(name) {
-                choice.apply(ChoiceOption::Sound);
-            }
-        }
-        if let Err(error) = self.write(&entries) {
+        // Over is over: what cannot be written is expired again at the next start.
+        if let Err(error) = self.write(&next) {
             tracing::error!(target: "control", error = %error, "The choices could not be written.");
+        }
+        *self.entries() = next;
+        for choice in expired.iter().filter_map(|name| self.choice(name)) {
+            choice.apply(ChoiceOption::Sound);
         }
     }
 
     /// What every choice of this role is set to.
     #[must_use]
     pub fn status(&self) -> Vec<Status> {
-        let entries = self.lock();
-        let now = now_unix_s();
+        let entries = self.entries();
+        let now = now_unix_ms();
         self.choices()
             .map(|choice| Status {
                 name: choice.name.into(),
@@ -149,8 +153,8 @@ impl Book {
                 sound: choice.sound.into(),
                 expires_in_s: entries
                     .get(choice.name)
-                    .and_then(|entry| entry.expires_unix_s)
-                    .map(|at| at.saturating_sub(now)),
+                    .and_then(|entry| entry.expires_unix_ms)
+                    .map(|at| at.saturating_sub(now) / 1000),
             })
             .collect()
     }
@@ -165,9 +169,36 @@ impl Book {
     }
 }
 
-fn now_unix_s() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
+fn now_unix_ms() -> u64 {
+    millis(
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default(),
+    )
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::choices::retries;
+
+    #[test]
+    fn a_choice_that_could_not_be_written_has_changed_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let gone = dir.path().join("gone");
+        fs::create_dir(&gone).unwrap();
+        let book = Book::open("shop", &gone).unwrap();
+        fs::remove_dir(&gone).unwrap();
+        book.set(&retries::CHOICE, ChoiceOption::Poor, None)
+            .unwrap_err();
+        fs::create_dir(&gone).unwrap();
+        book.set(&retries::CHOICE, ChoiceOption::Sound, None)
+            .unwrap();
+        let written = fs::read_to_string(gone.join("choices.json")).unwrap();
+        assert!(!written.contains("poor"), "{written}");
+    }
 }

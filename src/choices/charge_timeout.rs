@@ -14,8 +14,8 @@
 //! ten stalled and 30 orders a second, 3 more are stuck with each second that passes.
 //!
 //! # The cure
-//! The caller says how long it will wait, and every step below it gets what is left of that, and never more
-//! than the step is worth. What is not known by then is answered as "unknown", and settled later from the
+//! The caller says how long it will wait, and each attempt gets what is left of that, and never more than an
+//! answer is worth. What is not known by then is answered as "unknown", and settled later from the
 //! ledger: a timeout says nothing about whether the card was charged.
 //!
 //! # Who was bitten

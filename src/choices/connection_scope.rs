@@ -34,24 +34,25 @@ pub static CHOICE: Choice = Choice::new(
     include_str!("connection_scope.rs"),
 );
 
-/// Runs `open`, then `charge`, then `close`; the first and the last with a connection from `acquire`.
+/// Runs `open`, then `charge`, then `close`; the first and the last with a connection from `acquire`. `close`
+/// always runs once the charge has been made, also when there is no connection for it any more.
 pub async fn around_charge<C, A: Future<Output = Result<C, E>>, O: Clone, R, T, E>(
     option: ChoiceOption,
     acquire: impl Fn() -> A,
     open: impl AsyncFnOnce(C) -> Result<(C, O), E>,
     charge: impl AsyncFnOnce(O) -> R,
-    close: impl AsyncFnOnce(C, O, R) -> Result<T, E>,
+    close: impl AsyncFnOnce(Result<C, E>, O, R) -> Result<T, E>,
 ) -> Result<T, E> {
     let (connection, opened) = open(acquire().await?).await?;
     match option {
         ChoiceOption::Poor => {
             let charged = charge(opened.clone()).await;
-            close(connection, opened, charged).await
+            close(Ok(connection), opened, charged).await
         }
         ChoiceOption::Sound => {
             drop(connection);
             let charged = charge(opened.clone()).await;
-            close(acquire().await?, opened, charged).await
+            close(acquire().await, opened, charged).await
         }
     }
 }

@@ -19,8 +19,8 @@
 //! cores, and the wave would come back as memory and context switches.
 //!
 //! # Who was bitten
-//! Canva on 12 November 2024: a telemetry library took a lock on the event loop of its gateways, each request
-//! waited behind it, and the load balancer killed what it took for dead
+//! Canva on 12 November 2024: a telemetry library took a lock on the event loop of its gateways, and each
+//! request waited behind it, just when a wave of them arrived
 //! (<https://www.canva.dev/blog/engineering/canva-incident-report-api-gateway-outage/>).
 
 use std::sync::Arc;

@@ -38,10 +38,14 @@ pub(super) fn run(args: ChoicesArgs, common: &Common) -> Result<(), String> {
             if let Some(ttl) = ttl {
                 body["ttl_s"] = ttl.as_secs().into();
             }
-            let members = lab
-                .members
-                .iter()
-                .filter(|member| choice.roles.contains(&member.role.as_str()));
+            let has_it = |member: &&Member| choice.roles.contains(&member.role.as_str());
+            let members: Vec<_> = lab.members.iter().filter(has_it).collect();
+            if members.is_empty() {
+                let roles = choice.roles.join(", ");
+                return Err(format!(
+                    "{name} is a choice of {roles}, which is not in this lab"
+                ));
+            }
             for member in members {
                 let url = format!("http://{}/choices/{name}", member.control);
                 runtime.block_on(async {

@@ -25,6 +25,7 @@ pub fn run() -> Result<u8, String> {
         cli = Cli::parse_from(std::env::args_os().chain(["up".into()]));
     }
     let common = cli.common;
+    common.check()?;
     match cli.command.ok_or("there is no command")? {
         Command::Up(args) => up(&args, &common).map(|()| 0),
         Command::Shop(args) => crate::shop::run(args.config(&common)?).map(|()| 0),
@@ -41,16 +42,18 @@ fn up(args: &UpArgs, common: &args::Common) -> Result<(), String> {
         Some(dir) => (dir.clone(), true),
         None => (labs::default_dir()?, false),
     };
-    labs::claim(&dir, keep)?;
+    let _claim = labs::claim(&dir, keep)?;
     let result = up::run(plan(args, common, dir.clone())?);
     if !keep {
         // What could not be removed is removed at the next start.
-        drop(std::fs::remove_dir_all(&dir));
+        drop(labs::empty(&dir));
     }
     result
 }
 
+/// What `up` is to do; what it would have to refuse later is refused here, before anything starts.
 fn plan(args: &UpArgs, common: &args::Common, dir: PathBuf) -> Result<up::Plan, String> {
+    crate::traffic::load::Load::new(args.rate)?;
     Ok(up::Plan {
         binary: own_binary()?,
         dir,

@@ -63,7 +63,7 @@ impl Lab {
         self.members.iter().find(|member| member.role == role)
     }
 
-    /// Whether its supervisor is alive.
+    /// Whether its supervisor seems to be alive: a process with its number is.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         Path::new(&format!("/proc/{}", self.pid)).exists()

@@ -5,7 +5,7 @@
 //! Stop: readiness off, stop accepting, drain, the role's own end, flush the spans. In any other order
 //! requests are cut or the last spans are lost.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,6 +25,10 @@ use crate::telemetry::{self, Telemetry};
 
 /// How long a role's own end may take: work without an end of its own must not keep the process.
 const FINISH_MAX: Duration = Duration::from_secs(3);
+
+/// How long all of stopping may take, when no parent is left to end it by force: five seconds of drain, three for
+/// the role's own end, one for the runtime, three to send the last spans, and some to spare.
+const STOP_MAX: Duration = Duration::from_secs(15);
 
 /// What every role is told when it starts.
 #[derive(Debug, Clone)]
@@ -292,11 +296,13 @@ pub fn watch_for_stop(stop: &CancellationToken, parent_pipe: bool) -> Result<(),
         std::thread::Builder::new()
             .name("parent-pipe".into())
             .spawn(move || {
-                let mut rest = Vec::new();
                 // An error means the same as the end: nobody holds the other side any more.
-                drop(std::io::stdin().lock().read_to_end(&mut rest));
+                drop(std::io::copy(
+                    &mut std::io::stdin().lock(),
+                    &mut std::io::sink(),
+                ));
                 stop.cancel();
-                std::thread::sleep(Duration::from_secs(10));
+                std::thread::sleep(STOP_MAX);
                 // The drain did not end, and nobody is left to end it.
                 rustix::process::kill_process(
                     rustix::process::getpid(),

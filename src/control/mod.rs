@@ -108,8 +108,10 @@ async fn housekeeping(plane: Plane) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     for turn in 0_u64.. {
         tick.tick().await;
-        plane.book.expire();
         plane.shocks.expire();
+        let book = Arc::clone(&plane.book);
+        // Writes only when something has expired, and then not on the thread that must answer.
+        drop(tokio::task::spawn_blocking(move || book.expire()).await);
         if turn % 20 == 0 {
             plane.telemetry.upkeep();
         }

@@ -1,6 +1,7 @@
 //! The routes that every control plane has.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, State};
@@ -92,9 +93,11 @@ async fn set_choice(
         .as_ref()
         .map(|ttl| shocks::ttl(Some(ttl)))
         .transpose()?;
-    plane
-        .book
-        .set(choice, option, ttl)
+    // Off this thread: while the disk stands still, the rest of the control plane must answer.
+    let book = Arc::clone(&plane.book);
+    tokio::task::spawn_blocking(move || book.set(choice, option, ttl))
+        .await
+        .map_err(|error| Problem::internal(&error))?
         .map_err(|error| Problem::internal(&error))?;
     Ok(choices(State(plane)).await)
 }

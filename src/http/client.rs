@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::telemetry::catalog::{Gauge, Histogram};
 use axum::body::Bytes;
 use axum::http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use metrics::Histogram;
 use serde::de::DeserializeOwned;
 use tracing::{Instrument, field};
 
@@ -76,7 +76,7 @@ pub struct Client {
 type SeriesKey = (Method, String, u16, &'static str);
 
 impl Client {
-    /// A client that keeps idle connections for a minute.
+    /// A client that keeps idle connections for 20 seconds.
     #[must_use]
     pub fn new() -> Self {
         let mut connector = HttpConnector::new();
@@ -238,7 +238,7 @@ struct Attempt<'a> {
     method: Method,
     peer: String,
     started: Instant,
-    active: metrics::Gauge,
+    active: Gauge,
     outcome: (u16, &'static str),
 }
 

@@ -1,4 +1,4 @@
-//! How long a caller waits, told in a header and handed on.
+//! How long a caller waits, told in a header.
 //!
 //! A server that does not know when its caller leaves works for nobody: the answer is computed, the slot is
 //! used, and the socket is closed. HTTP has no standard header for it; gRPC has `grpc-timeout`.

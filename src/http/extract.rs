@@ -1,6 +1,6 @@
 //! Extractors whose refusals are problems: a JSON body, a path parameter, a query.
 //!
-//! The framework's own answer in plain text, and do not say which field was wrong.
+//! The framework's extractors answer in plain text, and do not say which field was wrong.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -26,8 +26,6 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct JsonBody<T> {
     /// The body, read.
     pub value: T,
-    /// The body as it was sent.
-    pub bytes: Bytes,
 }
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
@@ -37,7 +35,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
         require_json(request.headers())?;
         let bytes = read_body(request, BODY_BYTES_MAX).await?;
         let value = parse(&bytes)?;
-        Ok(Self { value, bytes })
+        Ok(Self { value })
     }
 }
 

@@ -1,8 +1,8 @@
 //! The table of a role's routes, each wrapped the same way.
 //!
 //! From the outside in: the observer (so that it sees all the rest), then whatever turns a panic into a 500,
-//! then the limit on requests under way, then the handler. A route that were added past this table would be
-//! neither counted nor guarded.
+//! then the limit on requests under way, then the handler. A route added past this table would be neither
+//! counted nor guarded.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -47,12 +47,13 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     #[must_use]
     pub fn on<T: 'static>(
         self,
-        method: MethodFilter,
+        method: Method,
         path: &'static str,
         expected: &[u16],
         handler: impl Handler<T, S>,
     ) -> Self {
-        self.add(path, &[(method_of(method), expected)], on(method, handler))
+        let filter = MethodFilter::try_from(method.clone()).expect("a route has a standard method");
+        self.add(path, &[(method, expected)], on(filter, handler))
     }
 
     /// Adds one route with several methods.
@@ -102,19 +103,6 @@ async fn limited(State(places): State<Arc<Semaphore>>, request: Request, next: N
     next.run(request).await
 }
 
-fn method_of(filter: MethodFilter) -> Method {
-    let known = [
-        (MethodFilter::GET, Method::GET),
-        (MethodFilter::POST, Method::POST),
-        (MethodFilter::PUT, Method::PUT),
-        (MethodFilter::DELETE, Method::DELETE),
-    ];
-    known
-        .into_iter()
-        .find(|(known, _)| *known == filter)
-        .map_or(Method::OPTIONS, |(_, method)| method)
-}
-
 async fn no_such_path(request: Request) -> Problem {
     Problem::not_found("path", "path", request.uri().path())
 }
@@ -158,7 +146,7 @@ mod tests {
             wait.notified().await;
         };
         let app = Routes::new(1)
-            .on(MethodFilter::GET, "/", &[200], handler)
+            .on(Method::GET, "/", &[200], handler)
             .build(());
         let first = tokio::spawn(app.clone().oneshot(request("/")));
         entered.notified().await;
@@ -175,7 +163,7 @@ mod tests {
             panic!("on purpose");
         }
         let app = Routes::new(1)
-            .on(MethodFilter::GET, "/", &[200], handler)
+            .on(Method::GET, "/", &[200], handler)
             .build(());
         for _ in 0..3 {
             let answer = app.clone().oneshot(request("/")).await.unwrap();

@@ -9,13 +9,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::{Counter, Gauge, Histogram};
+use crate::telemetry::catalog::{Counter, Gauge, Histogram};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
 use super::conditions::Conditions;
-use super::ledger::{Charge, Ledger, Verdict};
+use super::ledger::{self, Charge, Ledger, Verdict};
 use crate::telemetry::catalog;
 
 /// The size and speed of a bank.
@@ -36,6 +36,8 @@ pub enum Decision {
     Decided(Verdict),
     /// The bank could not do it; nothing was charged.
     Failed,
+    /// The key stands in the ledger for another amount, in cents; nothing was charged.
+    KeyReused(i64),
 }
 
 /// The queue was full.
@@ -76,6 +78,12 @@ impl Bank {
         let refused = catalog::firedrill_requests_shed_total("queue_full");
         refused.absolute(0);
         Self { queue, refused }
+    }
+
+    /// Sets the gauge of the queue.
+    pub fn collect(&self) {
+        let waiting = self.queue.max_capacity() - self.queue.capacity();
+        catalog::firedrill_queue_depth("bank").set(waiting as f64);
     }
 
     /// Puts a charge in the queue. Its decision comes when its slot has ended, to whoever still waits.
@@ -133,30 +141,39 @@ impl Slot {
     }
 
     async fn next(&self) -> Option<Entry> {
-        let mut entries = self.entries.lock().await;
-        let entry = entries.recv().await;
-        self.meters.depth.set(entries.len() as f64);
-        entry
+        self.entries.lock().await.recv().await
     }
 }
 
-async fn decide(entry: Entry, ledger: Ledger, conditions: Arc<Conditions>, meters: Arc<Meters>) {
+async fn decide(
+    mut entry: Entry,
+    ledger: Ledger,
+    conditions: Arc<Conditions>,
+    meters: Arc<Meters>,
+) {
     let decision = if conditions.fails() {
         meters.failed.increment(1);
         Decision::Failed
     } else {
-        let Ok(verdict) = ledger
+        match ledger
             .decide(entry.charge)
             .instrument(entry.span.clone())
             .await
-        else {
+        {
+            Ok(verdict) => {
+                meters.decided(verdict);
+                Decision::Decided(verdict)
+            }
+            Err(ledger::Error::KeyReused(amount_cents)) => Decision::KeyReused(amount_cents),
             // The ledger said why in the log; the caller sees its answer end.
-            return;
-        };
-        meters.decided(verdict);
-        Decision::Decided(verdict)
+            Err(ledger::Error::Failed(_)) => return,
+        }
     };
-    conditions.hold_answer().await;
+    // Held back for as long as somebody waits: an answer without a caller is not worth a task.
+    tokio::select! {
+        () = entry.answer.closed() => {}
+        () = conditions.hold_answer() => {}
+    }
     if entry.answer.send(decision).is_err() {
         meters.unclaimed.increment(1);
     }
@@ -165,7 +182,6 @@ async fn decide(entry: Entry, ledger: Ledger, conditions: Arc<Conditions>, meter
 #[derive(Debug)]
 struct Meters {
     waits: Histogram,
-    depth: Gauge,
     busy: Gauge,
     charged: Counter,
     declined: Counter,
@@ -183,7 +199,6 @@ impl Meters {
         };
         let meters = Self {
             waits: catalog::firedrill_queue_wait_seconds("bank"),
-            depth: catalog::firedrill_queue_depth("bank"),
             busy: catalog::firedrill_bank_slots_busy(),
             charged: outcome("charged"),
             declined: outcome("declined"),
@@ -192,7 +207,6 @@ impl Meters {
             unclaimed: catalog::firedrill_bank_answers_unclaimed_total(),
         };
         meters.unclaimed.absolute(0);
-        meters.depth.set(0.0);
         meters.busy.set(0.0);
         catalog::firedrill_queue_capacity("bank").set(config.queue as f64);
         catalog::firedrill_bank_slots().set(config.slots as f64);

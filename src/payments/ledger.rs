@@ -61,10 +61,16 @@ impl Verdict {
     }
 }
 
-/// The ledger could not decide.
+/// Why the ledger did not decide.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the ledger failed: {0}")]
-pub struct Error(String);
+pub enum Error {
+    /// It could not be written.
+    #[error("the ledger failed: {0}")]
+    Failed(String),
+    /// The key stands there for another amount.
+    #[error("this key was used for a charge of {0} cents")]
+    KeyReused(i64),
+}
 
 enum Command {
     Decide(Charge, oneshot::Sender<Result<Verdict, Error>>),
@@ -115,7 +121,7 @@ impl Ledger {
         &self,
         command: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Command,
     ) -> Result<T, Error> {
-        let gone = || Error("its thread ended".into());
+        let gone = || Error::Failed("its thread ended".into());
         let (answer, answered) = oneshot::channel();
         self.commands.send(command(answer)).map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
@@ -146,59 +152,70 @@ fn work(mut connection: Connection, inbox: &mpsc::Receiver<Command>) {
             .chain(inbox.try_iter().take(BATCH - 1))
             .collect();
         match decide_all(&mut connection, &batch) {
-            Ok(verdicts) => {
-                for (command, verdict) in batch.into_iter().zip(verdicts) {
-                    reply(command, Ok(verdict));
+            Ok(results) => {
+                for (command, result) in batch.into_iter().zip(results) {
+                    reply(command, result);
                 }
             }
             Err(error) => {
                 tracing::error!(target: "ledger", error = %error, "A batch could not be written; nothing of it was decided.");
                 for command in batch {
-                    reply(command, Err(Error(error.to_string())));
+                    reply(command, Err(Error::Failed(error.to_string())));
                 }
             }
         }
     }
 }
 
-fn decide_all(
-    connection: &mut Connection,
-    batch: &[Command],
-) -> rusqlite::Result<Vec<Option<Verdict>>> {
+/// What a command came to; an error of the database itself undoes the whole batch.
+type Answer = Result<Option<Verdict>, Error>;
+
+fn decide_all(connection: &mut Connection, batch: &[Command]) -> rusqlite::Result<Vec<Answer>> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let verdicts = batch
+    let answers = batch
         .iter()
         .map(|command| match command {
-            Command::Decide(charge, _) => {
-                let verdict = if charge.amount_cents > CARD_LIMIT_CENTS {
-                    Verdict::Declined
-                } else {
-                    Verdict::Charged
-                };
-                enter(
-                    &transaction,
-                    &charge.key,
-                    Some(charge.order_id),
-                    charge.amount_cents,
-                    verdict,
-                )
-                .map(Some)
+            Command::Decide(charge, _) => decide(&transaction, charge),
+            Command::Void(key, _) => {
+                let standing = enter(&transaction, key, None, 0, Verdict::Voided)?;
+                Ok(Ok(Some(standing.verdict)))
             }
-            Command::Void(key, _) => enter(&transaction, key, None, 0, Verdict::Voided).map(Some),
-            Command::Find(key, _) => stands(&transaction, key),
+            Command::Find(key, _) => Ok(Ok(stands(&transaction, key)?.map(|row| row.verdict))),
         })
         .collect::<rusqlite::Result<Vec<_>>>()?;
     transaction.commit()?;
-    Ok(verdicts)
+    Ok(answers)
 }
 
+fn decide(transaction: &Transaction<'_>, charge: &Charge) -> rusqlite::Result<Answer> {
+    let amount_cents = charge.amount_cents;
+    let verdict = if amount_cents > CARD_LIMIT_CENTS {
+        Verdict::Declined
+    } else {
+        Verdict::Charged
+    };
+    let order_id = Some(charge.order_id);
+    let standing = enter(transaction, &charge.key, order_id, amount_cents, verdict)?;
+    if standing.verdict != Verdict::Voided && standing.amount_cents != amount_cents {
+        return Ok(Err(Error::KeyReused(standing.amount_cents)));
+    }
+    Ok(Ok(Some(standing.verdict)))
+}
+
+/// What stands in the ledger for a key.
+struct Standing {
+    verdict: Verdict,
+    amount_cents: i64,
+}
+
+/// Enters a verdict, unless there is one, and says what stands there now.
 fn enter(
     transaction: &Transaction<'_>,
     key: &str,
     order_id: Option<i64>,
     amount_cents: i64,
     verdict: Verdict,
-) -> rusqlite::Result<Verdict> {
+) -> rusqlite::Result<Standing> {
     let entered = transaction
         .prepare_cached(
             "INSERT INTO charges (key, order_id, amount_cents, verdict) VALUES (?1, ?2, ?3, ?4)
@@ -206,26 +223,33 @@ fn enter(
         )?
         .execute(params![key, order_id, amount_cents, verdict.name()])?;
     if entered == 1 {
-        return Ok(verdict);
+        return Ok(Standing {
+            verdict,
+            amount_cents,
+        });
     }
     stands(transaction, key)?.ok_or(rusqlite::Error::QueryReturnedNoRows)
 }
 
-fn stands(transaction: &Transaction<'_>, key: &str) -> rusqlite::Result<Option<Verdict>> {
+fn stands(transaction: &Transaction<'_>, key: &str) -> rusqlite::Result<Option<Standing>> {
     transaction
-        .prepare_cached("SELECT verdict FROM charges WHERE key = ?1")?
+        .prepare_cached("SELECT verdict, amount_cents FROM charges WHERE key = ?1")?
         .query_row([key], |row| {
-            Ok(Verdict::from_name(&row.get::<_, String>(0)?))
+            let verdict = Verdict::from_name(&row.get::<_, String>(0)?);
+            Ok(Standing {
+                verdict,
+                amount_cents: row.get(1)?,
+            })
         })
         .optional()
 }
 
 /// Answers; whoever asked may have left.
-fn reply(command: Command, result: Result<Option<Verdict>, Error>) {
+fn reply(command: Command, result: Answer) {
     match command {
         Command::Decide(_, answer) | Command::Void(_, answer) => {
-            let verdict =
-                result.and_then(|verdict| verdict.ok_or_else(|| Error("no verdict".into())));
+            let verdict = result
+                .and_then(|verdict| verdict.ok_or_else(|| Error::Failed("no verdict".into())));
             drop(answer.send(verdict));
         }
         Command::Find(_, answer) => drop(answer.send(result)),
@@ -270,6 +294,14 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_key_stands_for_one_amount() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&directory.path().join("ledger.db")).unwrap();
+        assert_eq!(ledger.decide(charge(100)).await, Ok(Verdict::Charged));
+        assert_eq!(ledger.decide(charge(101)).await, Err(Error::KeyReused(100)));
+    }
+
+    #[tokio::test]
     async fn two_replicas_share_one_word() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ledger.db");
@@ -278,6 +310,9 @@ mod tests {
             one.decide(charge(CARD_LIMIT_CENTS + 1)).await,
             Ok(Verdict::Declined)
         );
-        assert_eq!(other.decide(charge(1)).await, Ok(Verdict::Declined));
+        assert_eq!(
+            other.decide(charge(CARD_LIMIT_CENTS + 1)).await,
+            Ok(Verdict::Declined)
+        );
     }
 }

@@ -16,9 +16,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::MethodFilter;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -60,18 +59,20 @@ pub fn run(config: Config) -> Result<(), String> {
     let path = config
         .ledger
         .unwrap_or_else(|| config.role.dir.join("ledger.db"));
-    lifecycle::run(&config.role, extras, async move |_: Context| {
+    lifecycle::run(&config.role, extras, async move |context: Context| {
         let ledger = Ledger::open(&path)?;
         let bank = Arc::new(Bank::open(bank, &ledger, &conditions));
+        let observed = Arc::clone(&bank);
+        context.telemetry.collect(move || observed.collect());
         let router = Routes::new(REQUESTS_MAX)
             .on(
-                MethodFilter::POST,
+                Method::POST,
                 "/charges",
                 &[201, 402, 409, 422, 502, 503],
                 charge,
             )
-            .on(MethodFilter::GET, "/charges/{key}", &[200, 404], find)
-            .on(MethodFilter::POST, "/charges/{key}/void", &[200], void)
+            .on(Method::GET, "/charges/{key}", &[200, 404], find)
+            .on(Method::POST, "/charges/{key}/void", &[200], void)
             .build(Payments { bank, ledger });
         Ok(Running {
             router,
@@ -126,6 +127,11 @@ async fn charge(
             let detail = "The bank could not do it; nothing was charged.";
             Err(Problem::new(StatusCode::BAD_GATEWAY, detail).error_type("bank"))
         }
+        Ok(Decision::KeyReused(standing)) => Err(Problem::invalid(
+            "amount_cents",
+            amount_cents,
+            format!("{standing}, as before with this key"),
+        )),
         Err(_) => Err(Problem::internal(&"the ledger did not answer")),
     }
 }

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::telemetry::catalog::Counter;
 use axum::Json;
 use axum::extract::State;
-use metrics::Counter;
 use moka::future::Cache;
 use rusqlite::OptionalExtension;
 use serde::{Deserialize, Serialize};

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::telemetry::catalog::Counter;
 use axum::http::{Request, StatusCode, Uri};
 use http_body_util::Full;
-use metrics::Counter;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -57,6 +57,7 @@ impl Transient for Failed {
 #[derive(Debug)]
 pub(super) struct Payments {
     client: Client,
+    shop_id: String,
     replicas: Vec<Replica>,
     budget: Budget,
     attempts: Counter,
@@ -70,8 +71,8 @@ struct Replica {
 }
 
 impl Payments {
-    /// Payments at these base URLs.
-    pub(super) fn new(urls: &[String]) -> Result<Self, String> {
+    /// Payments at these base URLs, for the shop with this id.
+    pub(super) fn new(urls: &[String], shop_id: &str) -> Result<Self, String> {
         if urls.is_empty() {
             return Err("--payments needs at least one URL".into());
         }
@@ -89,6 +90,7 @@ impl Payments {
             .collect::<Result<_, _>>()?;
         Ok(Self {
             client: Client::new(),
+            shop_id: shop_id.into(),
             replicas,
             budget: Budget::new(),
             attempts,
@@ -134,19 +136,25 @@ impl Payments {
         deadline: Deadline,
         number: u32,
     ) -> Result<Charged, Failed> {
+        let limit = charge_timeout::limit(charge_timeout::CHOICE.option(), deadline.remaining());
+        if limit.is_some_and(|limit| limit.is_zero()) {
+            // The caller has left: its card must not be charged for an answer that nobody hears.
+            return Err(Failed::Refused);
+        }
         self.attempts.increment(1);
         let replica = self.pick();
-        let body = json!({ "key": order.charge_key(), "order_id": order.id, "amount_cents": order.amount_cents });
+        let body = json!({ "key": order.charge_key(&self.shop_id), "order_id": order.id, "amount_cents": order.amount_cents });
         let request = Request::post(format!("{}/charges", replica.url))
             .header("content-type", "application/json")
             .body(Full::from(body.to_string()))
             .expect("the URL was checked at start");
-        let limit = charge_timeout::limit(charge_timeout::CHOICE.option(), deadline.remaining());
         let _in_flight = InFlight::enter(&replica.in_flight);
         match self.client.attempt(request, limit, number).await {
             Ok(answer) => match answer.status {
                 StatusCode::CREATED => Ok(Charged::Yes),
                 StatusCode::PAYMENT_REQUIRED => Ok(Charged::Declined),
+                // Voided before: it was not charged and will not be.
+                StatusCode::CONFLICT => Ok(Charged::No),
                 // Refused before the bank saw it, or by the bank: nothing was charged.
                 StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY => Err(Failed::Refused),
                 status => {
@@ -165,7 +173,11 @@ impl Payments {
     /// Asks that this order not be charged any more, and how it stands then: the ledger decides once and for
     /// all, so a charge that is still in the bank's queue cannot surface later.
     pub(super) async fn void(&self, order: &Order) -> Result<Charged, String> {
-        let url = format!("{}/charges/{}/void", self.pick().url, order.charge_key());
+        let url = format!(
+            "{}/charges/{}/void",
+            self.pick().url,
+            order.charge_key(&self.shop_id)
+        );
         let request = Request::post(url)
             .body(Full::default())
             .map_err(|error| error.to_string())?;

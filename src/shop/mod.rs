@@ -2,7 +2,7 @@
 //!
 //! Simple on purpose, so that what goes wrong in it is never hidden by what it does.
 //!
-//! - `items`, `customers`, `search`, `sessions`: the reads, and the password check
+//! - `catalogue`, `customers`, `search`, `sessions`: the reads, and the password check
 //! - [`orders`]: the one write that involves money
 //! - `charge`: the outgoing call to payments, with its replicas, retries and time limits
 //! - `outbox`, `reconcile`: what happens to an order after its answer, or without one
@@ -20,7 +20,6 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{Method, StatusCode};
-use axum::routing::{MethodFilter, get};
 use rusqlite::Connection;
 use tokio_util::task::TaskTracker;
 
@@ -94,7 +93,7 @@ impl Shop {
         let shop = Self {
             search: Arc::new(search::Index::load(&store).await?),
             catalogue: catalogue::Catalogue::new(store.clone()),
-            payments: Arc::new(charge::Payments::new(payments)?),
+            payments: Arc::new(charge::Payments::new(payments, store.id())?),
             orders: Arc::new(orders::Orders::new()),
             hashing: Arc::new(HashingPool::new(cores, HASHING_LINE)),
             tasks: TaskTracker::new(),
@@ -120,37 +119,28 @@ impl Shop {
 
     fn routes(self) -> Router {
         Routes::new(REQUESTS_MAX)
-            .on(MethodFilter::GET, "/items", &[200], catalogue::list)
+            .on(Method::GET, "/items", &[200], catalogue::list)
+            .on(Method::GET, "/items/{id}", &[200, 404], catalogue::show)
             .on(
-                MethodFilter::GET,
-                "/items/{id}",
-                &[200, 404],
-                catalogue::show,
-            )
-            .on(
-                MethodFilter::POST,
+                Method::POST,
                 "/orders",
                 &[201, 402, 409, 422, 503, 504],
                 orders::place,
             )
-            .add(
-                "/orders/{id}",
-                &[(Method::GET, &[200, 404])],
-                get(orders::show),
-            )
+            .on(Method::GET, "/orders/{id}", &[200, 404], orders::show)
             .on(
-                MethodFilter::GET,
+                Method::GET,
                 "/customers/{id}/orders",
                 &[200, 404],
                 customers::orders,
             )
             .on(
-                MethodFilter::POST,
+                Method::POST,
                 "/sessions",
                 &[201, 401, 503],
                 sessions::create,
             )
-            .on(MethodFilter::GET, "/search", &[200, 422], search::search)
+            .on(Method::GET, "/search", &[200, 422], search::search)
             .build(self)
     }
 }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use metrics::{Counter, Gauge};
+use crate::telemetry::catalog::{Counter, Gauge};
 use rusqlite::Transaction;
 use tokio_util::sync::CancellationToken;
 

@@ -19,51 +19,63 @@ use crate::telemetry::catalog;
 /// are completed and not cancelled.
 const GRACE_MS: i64 = 3_000;
 
-/// How often open orders are looked for, and how many are settled in one go.
+/// How often open orders are looked for, and how many are read at once.
 const PAUSE: Duration = Duration::from_millis(500);
-const BATCH: i64 = 100;
+const PAGE: i64 = 100;
 
 /// Settles until it is told to stop.
 pub(super) async fn run(shop: Shop, stop: CancellationToken) {
     for outcome in ["completed", "cancelled", "declined"] {
         catalog::firedrill_orders_reconciled_total(outcome).absolute(0);
     }
-    loop {
+    while !stop.is_cancelled() {
+        if let Err(error) = round(&shop, &stop).await {
+            tracing::warn!(target: "reconcile", error, "Open orders could not be settled yet.");
+        }
         tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => {}
             () = tokio::time::sleep(PAUSE) => {}
         }
-        let open = match left_open(&shop).await {
-            Ok(open) => open,
-            Err(error) => {
-                tracing::warn!(target: "reconcile", error = %error, "Open orders could not be looked for.");
-                continue;
-            }
+    }
+}
+
+/// Goes once through all open orders, in pages: those that this process works on must not hide the others.
+async fn round(shop: &Shop, stop: &CancellationToken) -> Result<(), String> {
+    let mut after = 0;
+    loop {
+        let page = left_open(shop, after)
+            .await
+            .map_err(|error| error.to_string())?;
+        let Some(last) = page.last() else {
+            return Ok(());
         };
-        for order in open
-            .into_iter()
-            .filter(|order| !shop.orders.works_on(order.id))
-        {
+        after = last.id;
+        for order in page {
             if stop.is_cancelled() {
-                return;
+                return Ok(());
             }
-            if let Err(error) = settle(&shop, order).await {
-                tracing::warn!(target: "reconcile", error, "An open order could not be settled yet.");
-                break;
+            if !shop.orders.works_on(order.id) {
+                settle(shop, order).await?;
             }
         }
     }
 }
 
-async fn left_open(shop: &Shop) -> Result<Vec<Order>, store::Error> {
+async fn left_open(shop: &Shop, after: i64) -> Result<Vec<Order>, store::Error> {
     let before = now_ms() - GRACE_MS;
-    let read = shop.store.read(Operation::new("SELECT", "orders"), move |connection| {
-        let query = format!(
-            "SELECT {} FROM orders WHERE status = 'charging' AND created_at_ms < ?1 ORDER BY created_at_ms LIMIT ?2",
-            Order::COLUMNS
-        );
-        connection.prepare_cached(&query)?.query_map([before, BATCH], Order::from_row)?.collect()
-    });
+    let read = shop
+        .store
+        .read(Operation::new("SELECT", "orders"), move |connection| {
+            let query = format!(
+                "SELECT {} FROM orders WHERE status = 'charging' AND created_at_ms < ?1 AND id > ?2
+                 ORDER BY id LIMIT ?3",
+                Order::COLUMNS
+            );
+            connection
+                .prepare_cached(&query)?
+                .query_map([before, after, PAGE], Order::from_row)?
+                .collect()
+        });
     read.await
 }
 

@@ -86,7 +86,7 @@ pub(super) async fn create(
     if !matches {
         return Err(refused());
     }
-    let token = format!("{:032x}", fastrand::u128(..));
+    let token = random_token().map_err(|error| Problem::internal(&error))?;
     let session = Session {
         customer_id,
         token: token.clone(),
@@ -104,4 +104,11 @@ pub(super) async fn create(
         });
     write.await?;
     Ok((StatusCode::CREATED, Json(session)))
+}
+
+/// Nobody can guess it: it comes from the kernel, not from a generator that simulations use.
+fn random_token() -> std::io::Result<String> {
+    let mut bytes = [0; 16];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }

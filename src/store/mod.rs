@@ -14,10 +14,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::telemetry::catalog::Histogram;
 use deadpool::managed::{Object, Pool, PoolError, Timeouts};
-use metrics::Histogram;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{Instrument, field};
 
 use crate::telemetry::catalog;
@@ -29,6 +29,10 @@ const POOL: &str = "shop";
 
 /// Connections in the pool: enough readers for two cores, and few enough that a leak shows.
 pub const CONNECTIONS_MAX: usize = 8;
+
+/// Connections that are taken in order to write, at most. One writes and the others wait for it; without a bound a
+/// slow disk would empty the pool of writers that do nothing, and readers would wait for a disk they do not need.
+const WRITERS_MAX: usize = CONNECTIONS_MAX / 2;
 
 /// How long a request waits for a connection.
 const WAIT_MAX: Duration = Duration::from_secs(2);
@@ -72,9 +76,12 @@ pub struct Store {
 
 #[derive(Debug)]
 struct Shared {
+    id: String,
     pool: Pool<Manager>,
     /// Held by whoever writes.
     writer: Arc<tokio::sync::Mutex<()>>,
+    /// Taken by who has a connection in order to write.
+    seats: Arc<Semaphore>,
     waits: Histogram,
     uses: Histogram,
     turns: Histogram,
@@ -102,11 +109,16 @@ impl Store {
             })
             .build()
             .map_err(|error| format!("the pool cannot be built: {error}"))?;
+        let id = connection
+            .query_row("SELECT id FROM shop", [], |row| row.get(0))
+            .map_err(in_words)?;
         catalog::db_client_connection_max(POOL).set(CONNECTIONS_MAX as f64);
         catalog::db_client_connection_timeouts_total(POOL).absolute(0);
         let shared = Shared {
+            id,
             pool,
             writer: Arc::default(),
+            seats: Arc::new(Semaphore::new(WRITERS_MAX)),
             waits: catalog::db_client_connection_wait_time_seconds(POOL),
             uses: catalog::db_client_connection_use_time_seconds(POOL),
             turns: catalog::firedrill_queue_wait_seconds("writer"),
@@ -115,6 +127,12 @@ impl Store {
         Ok(Self {
             shared: Arc::new(shared),
         })
+    }
+
+    /// What tells this shop's database from every other.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.shared.id
     }
 
     /// Sets the gauges of the pool.
@@ -126,9 +144,25 @@ impl Store {
         catalog::db_client_connection_pending_requests(POOL).set(status.waiting as f64);
     }
 
-    /// Waits for a connection.
+    /// Waits for a connection, to read.
     pub async fn connection(&self) -> Result<Lease, Error> {
+        self.lease(Instant::now(), None).await
+    }
+
+    /// Waits for a connection, to write: at most half of the pool is given out for that.
+    pub async fn writing_connection(&self) -> Result<Lease, Error> {
         let asked = Instant::now();
+        let seat = tokio::time::timeout(WAIT_MAX, Arc::clone(&self.shared.seats).acquire_owned());
+        let seat = seat.await.map_err(|_| Error::PoolTimeout)?;
+        let seat = seat.expect("the semaphore is never closed");
+        self.lease(asked, Some(seat)).await
+    }
+
+    async fn lease(
+        &self,
+        asked: Instant,
+        seat: Option<OwnedSemaphorePermit>,
+    ) -> Result<Lease, Error> {
         let leased = self.shared.pool.get().await;
         self.shared.waits.record(asked.elapsed().as_secs_f64());
         let connection = leased.map_err(|error| {
@@ -140,8 +174,10 @@ impl Store {
         })?;
         Ok(Lease {
             connection: Some(connection),
-            shared: Arc::clone(&self.shared),
+            seat,
+            asked: Some(asked),
             since: Instant::now(),
+            shared: Arc::clone(&self.shared),
         })
     }
 
@@ -160,12 +196,8 @@ impl Store {
         operation: Operation,
         statements: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
-        Ok(self
-            .connection()
-            .await?
-            .write(operation, statements)
-            .await?
-            .1)
+        let lease = self.writing_connection().await?;
+        Ok(lease.write(operation, statements).await?.1)
     }
 }
 
@@ -173,8 +205,12 @@ impl Store {
 #[derive(Debug)]
 pub struct Lease {
     connection: Option<Object<Manager>>,
-    shared: Arc<Shared>,
+    /// Its place among the writers, until it has written.
+    seat: Option<OwnedSemaphorePermit>,
+    /// Since when it is waited for a first write.
+    asked: Option<Instant>,
     since: Instant,
+    shared: Arc<Shared>,
 }
 
 impl Drop for Lease {
@@ -196,11 +232,13 @@ impl Lease {
 
     /// Runs `statements` in a transaction, when it is this writer's turn. An error rolls all of it back.
     pub async fn write<T: Send + 'static>(
-        self,
+        mut self,
         operation: Operation,
         statements: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<(Self, T), Error> {
-        let (lease, turn) = self.turn().await?;
+        let asked = self.asked.take().unwrap_or_else(Instant::now);
+        let turn = Arc::clone(&self.shared.writer).lock_owned().await;
+        self.shared.turns.record(asked.elapsed().as_secs_f64());
         let transaction = move |connection: &mut Connection| {
             // Goes with the work: a caller that leaves must not let the next writer in before it has ended.
             let _turn = turn;
@@ -210,25 +248,9 @@ impl Lease {
             transaction.commit()?;
             Ok(result)
         };
-        lease.run(operation, transaction).await
-    }
-
-    /// The writer's turn. Whoever has to wait for it gives the connection back meanwhile: else a slow disk
-    /// would empty the pool of writers that do nothing, and readers would wait for a disk they do not need.
-    async fn turn(self) -> Result<(Self, OwnedMutexGuard<()>), Error> {
-        let writer = Arc::clone(&self.shared.writer);
-        if let Ok(turn) = Arc::clone(&writer).try_lock_owned() {
-            self.shared.turns.record(0.0);
-            return Ok((self, turn));
-        }
-        let store = Store {
-            shared: Arc::clone(&self.shared),
-        };
-        drop(self);
-        let asked = Instant::now();
-        let turn = writer.lock_owned().await;
-        store.shared.turns.record(asked.elapsed().as_secs_f64());
-        Ok((store.connection().await?, turn))
+        let (mut lease, result) = self.run(operation, transaction).await?;
+        lease.seat = None;
+        Ok((lease, result))
     }
 
     async fn run<T: Send + 'static>(
@@ -279,7 +301,11 @@ impl Shared {
     }
 }
 
+/// Work that belongs to no trace starts none: the polls of the workers would bury the orders.
 fn database_span(operation: Operation) -> tracing::Span {
+    if tracing::Span::current().is_none() {
+        return tracing::Span::none();
+    }
     tracing::info_span!(
         "database",
         otel.name = format!("{} {}", operation.name, operation.collection),

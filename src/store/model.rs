@@ -103,10 +103,11 @@ impl Order {
         })
     }
 
-    /// The key under which its charge stands in the ledger.
+    /// The key under which its charge stands in the ledger. The ledger may outlive a shop's database, and order
+    /// numbers begin anew with each: the shop's own id keeps them apart.
     #[must_use]
-    pub fn charge_key(&self) -> String {
-        format!("order-{}", self.id)
+    pub fn charge_key(&self, shop_id: &str) -> String {
+        format!("{shop_id}-{}", self.id)
     }
 }
 

@@ -4,6 +4,8 @@ use rusqlite::{Connection, params};
 
 /// Each step brings the schema from its index to the next; `user_version` counts the steps taken.
 const MIGRATIONS: &[&str] = &["
+    CREATE TABLE shop (id TEXT NOT NULL) STRICT;
+    INSERT INTO shop VALUES (lower(hex(randomblob(8))));
     CREATE TABLE items (
         id INTEGER PRIMARY KEY,
         name TEXT NOT NULL,
@@ -27,7 +29,7 @@ const MIGRATIONS: &[&str] = &["
         created_at_ms INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX orders_by_customer ON orders (customer_id, id);
-    CREATE INDEX orders_open ON orders (created_at_ms) WHERE status = 'charging';
+    CREATE INDEX orders_open ON orders (id) WHERE status = 'charging';
     CREATE TABLE outbox (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         order_id INTEGER NOT NULL REFERENCES orders (id),
@@ -66,6 +68,9 @@ impl Default for Seed {
     }
 }
 
+/// Pieces of each item in a new shop: nobody restocks, and the hottest item sells some six a second.
+const STOCK: i64 = 1_000_000_000;
+
 /// The password of every seeded customer. They share one hash: a thousand would take half a minute.
 pub const SEED_PASSWORD: &str = "correct horse battery staple";
 
@@ -91,9 +96,14 @@ pub(super) fn seed(connection: &mut Connection, seed: Seed) -> rusqlite::Result<
     }
     let mut random = fastrand::Rng::with_seed(1);
     let transaction = connection.transaction()?;
-    let mut item = transaction.prepare("INSERT INTO items VALUES (?1, ?2, ?3, 1000000)")?;
+    let mut item = transaction.prepare("INSERT INTO items VALUES (?1, ?2, ?3, ?4)")?;
     for id in 1..=seed.items {
-        item.execute(params![id, name(&mut random, id), random.i64(100..20_000)])?;
+        item.execute(params![
+            id,
+            name(&mut random, id),
+            random.i64(100..20_000),
+            STOCK
+        ])?;
     }
     drop(item);
     let salt: [u8; 16] = *b"firedrill's salt";

@@ -8,7 +8,9 @@
 //! Names follow the OpenTelemetry semantic conventions where these have one, else `firedrill_*` in base
 //! units. A label with an empty value is left out: to Prometheus both mean the same.
 
-use metrics::{Counter, Gauge, Histogram, Label, SharedString};
+use metrics::{Label, SharedString};
+
+pub use metrics::{Counter, Gauge, Histogram};
 
 /// The kinds of metric that are exposed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,7 +150,7 @@ catalogue! {
     counter Counter firedrill_orders_total(outcome);
     /// Orders that were left open (a lost answer, a crash) and settled later.
     counter Counter firedrill_orders_reconciled_total(outcome);
-    /// Orders that have begun to charge and are not settled yet.
+    /// Orders that this process is charging; those that wait to be reconciled are not among them.
     gauge Gauge firedrill_orders_open();
     /// Events of the outbox, by how their delivery ended.
     counter Counter firedrill_outbox_events_total(outcome);

@@ -1,6 +1,7 @@
 //! Telemetry: what every role tells about itself.
 //!
-//! This module imports none of the others, and no other module names the metrics or OpenTelemetry crates: a
+//! This module imports none of the others, and no other module names the metrics or OpenTelemetry crates
+//! (the console's receiver reads OTLP's own messages): a
 //! change of library or of convention stays in here. Without it each role would count in its own words.
 //!
 //! - [`catalog`]: every metric, as a typed function

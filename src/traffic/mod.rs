@@ -31,8 +31,10 @@ use journeys::Users;
 use load::{Change, Journey, Load};
 use report::{Recorder, Report};
 
-/// Users on their way at the same time, at most: what does not fit is counted as failed, never left out.
+/// Users on their way at the same time, at most, and the descriptors that are left for everything else: each
+/// user needs one. What does not fit is counted as failed, never left out.
 const ACTIVE_MAX: usize = 8_000;
+const DESCRIPTORS_KEPT: usize = 64;
 
 /// How to run traffic.
 #[derive(Debug, Clone)]
@@ -83,7 +85,7 @@ pub fn run(config: Config) -> Result<(), String> {
 /// Sends users on their way, each at its own time.
 async fn arrive(load: Arc<Load>, recorder: Arc<Recorder>, users: Arc<Users>, seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
-    let places = Arc::new(Semaphore::new(ACTIVE_MAX));
+    let places = Arc::new(Semaphore::new(active_max()));
     let late = catalog::firedrill_journey_start_delay_seconds();
     let mut changes = load.changes();
     let mut intended = Instant::now();
@@ -121,6 +123,16 @@ async fn arrive(load: Arc<Load>, recorder: Arc<Recorder>, users: Arc<Users>, see
             drop(place);
         });
     }
+}
+
+fn active_max() -> usize {
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let descriptors = descriptors.map_or(usize::MAX, |limit| {
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    });
+    descriptors
+        .saturating_sub(DESCRIPTORS_KEPT)
+        .clamp(1, ACTIVE_MAX)
 }
 
 /// The time until the next arrival of a Poisson process.

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::telemetry::catalog::{Counter, Gauge};
 use hdrhistogram::Histogram;
-use metrics::{Counter, Gauge};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -194,7 +194,15 @@ impl Recorder {
                 .iter()
                 .map(|(name, cell)| (*name, Window::new(cell, length_s)))
                 .collect(),
-            seconds: within.into_iter().map(SecondReport::new).collect(),
+            seconds: (since_s.max(until_s.saturating_sub(KEPT_S as u64))..until_s)
+                .map(|at_s| {
+                    let kept = within.iter().find(|second| second.at_s == at_s);
+                    kept.map_or_else(
+                        || SecondReport::empty(at_s),
+                        |second| SecondReport::new(second),
+                    )
+                })
+                .collect(),
         }
     }
 }
@@ -308,6 +316,14 @@ struct SecondReport {
 }
 
 impl SecondReport {
+    /// A second in which nobody meant to start.
+    fn empty(at_s: u64) -> Self {
+        Self::new(&Second {
+            at_s,
+            cells: Default::default(),
+        })
+    }
+
     fn new(second: &Second) -> Self {
         let journeys = Journey::ALL
             .map(|journey| (journey.name(), Counts::new(&second.cells[journey as usize])));
@@ -347,6 +363,15 @@ mod tests {
             "latency counts from the intended start"
         );
         assert_eq!(recorder.report(Some(1.0), None).total.counts.offered, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_without_users_is_a_second_all_the_same() {
+        let recorder = Arc::new(Recorder::new());
+        tokio::time::advance(Duration::from_secs(10)).await;
+        let report = recorder.report(Some(2.0), None);
+        let seconds: Vec<_> = report.seconds.iter().map(|second| second.at_s).collect();
+        assert_eq!(seconds, [2, 3, 4, 5, 6]);
     }
 
     #[tokio::test(start_paused = true)]

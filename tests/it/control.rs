@@ -1,7 +1,6 @@
 //! The control plane: it answers when nothing else does, keeps its choices, and asks who is there.
 
 use std::io::Write;
-use std::time::Duration;
 
 use crate::support::{Role, Shop, connect, get, put, send};
 
@@ -210,6 +209,29 @@ fn where_a_token_is_set_it_is_asked_for() {
 }
 
 #[test]
+fn a_token_that_is_set_and_empty_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for token in ["", " ", "ü"] {
+        let mut command = crate::support::firedrill();
+        command.args([
+            "payments",
+            "--listen",
+            "127.0.0.1:0",
+            "--control",
+            "127.0.0.1:0",
+            "--data",
+        ]);
+        let output = command
+            .arg(dir.path())
+            .env("FIREDRILL_TOKEN", token)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{token:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("FIREDRILL_TOKEN"));
+    }
+}
+
+#[test]
 fn a_page_of_another_site_cannot_ask() {
     let lab = Shop::start();
     let answer = send(
@@ -242,6 +264,5 @@ fn a_shock_ends_by_itself() {
         200
     );
     assert!(active());
-    std::thread::sleep(Duration::from_millis(100));
     crate::support::wait_for("the shock to end", || !active());
 }

@@ -14,12 +14,25 @@ use crate::up::Up;
 
 #[test]
 fn killing_the_shop_and_payments_loses_nothing_and_charges_nothing_twice() {
-    let up = Up::start(&[]);
+    survive(&["shop", "payments", "shop", "payments"], 1);
+}
+
+#[test]
+fn so_it_is_with_three_replicas_of_payments() {
+    survive(&["payments", "shop", "payments"], 3);
+}
+
+/// Kills these roles one after another, while users order.
+fn survive(roles: &[&str], replicas: usize) {
+    let up = Up::start_with_replicas(replicas);
     let shop = up.address("shop");
     let buyers = Buyers::start(&shop);
-    for role in ["shop", "payments", "shop", "payments"] {
+    let wait_for_orders = || {
         let before = buyers.answered();
         wait_for("orders to be answered", || buyers.answered() >= before + 20);
+    };
+    for role in roles {
+        wait_for_orders();
         let killed = up.lab().member(role).unwrap().clone();
         signal(killed.pid, "KILL");
         wait_for("the supervisor to start it again", || {
@@ -27,10 +40,7 @@ fn killing_the_shop_and_payments_loses_nothing_and_charges_nothing_twice() {
             member.restarts > killed.restarts && member.pid != 0
         });
     }
-    let before = buyers.answered();
-    wait_for("orders to be answered again", || {
-        buyers.answered() >= before + 20
-    });
+    wait_for_orders();
     let answered = buyers.stop();
     let dir = up.dir.path();
     wait_for("every open order to be settled", || {
@@ -42,7 +52,8 @@ fn killing_the_shop_and_payments_loses_nothing_and_charges_nothing_twice() {
     check(dir, &answered);
 }
 
-/// Places orders, each with a key of its own, and keeps the ids of those that were answered 201.
+/// Place orders, each with a key of its own, ask again with the same key until there is an answer, and keep the ids
+/// of those that were answered 201.
 struct Buyers {
     stop: Arc<AtomicBool>,
     answered: Arc<Mutex<Vec<i64>>>,
@@ -62,18 +73,26 @@ impl Buyers {
                 shop.to_owned(),
             );
             std::thread::spawn(move || {
+                let mut key = next.fetch_add(1, Ordering::Relaxed);
                 while !stop.load(Ordering::Relaxed) {
-                    let key = next.fetch_add(1, Ordering::Relaxed);
                     let request = format!(
                         "POST /orders HTTP/1.1\r\nhost: shop\r\nconnection: close\r\ncontent-type: application/json\r\nidempotency-key: buyer-{key}\r\ncontent-length: {}\r\n\r\n{ORDER}",
                         ORDER.len()
                     );
                     match try_raw(&shop, request.as_bytes()) {
-                        Ok(answer) if answer.status == 201 => answered
-                            .lock()
-                            .unwrap()
-                            .push(answer.json()["id"].as_i64().unwrap()),
-                        // Down, or the answer was lost: that is what the test is about.
+                        Ok(answer) if answer.status == 201 => {
+                            answered
+                                .lock()
+                                .unwrap()
+                                .push(answer.json()["id"].as_i64().unwrap());
+                            key = next.fetch_add(1, Ordering::Relaxed);
+                        }
+                        // Cancelled, and not charged: that is an answer, and the next try is another order.
+                        Ok(answer) if answer.body.contains("cancelled") => {
+                            key = next.fetch_add(1, Ordering::Relaxed);
+                        }
+                        // Down, or the answer was lost: that is what the test is about. Asked again, too fast
+                        // would only be noise.
                         _ => std::thread::sleep(std::time::Duration::from_millis(20)),
                     }
                 }
@@ -134,6 +153,8 @@ fn check(dir: &Path, answered: &[i64]) {
     assert!(unpaid.is_empty(), "paid and not charged: {unpaid:?}");
     let orphans: Vec<_> = charged.difference(&paid).collect();
     assert!(orphans.is_empty(), "charged without an order: {orphans:?}");
+    let once: BTreeSet<_> = answered.iter().collect();
+    assert_eq!(once.len(), answered.len(), "two keys, one order");
     assert!(answered.len() >= 80);
     assert!(Lab::read(dir).unwrap().is_some());
 }

@@ -46,6 +46,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 /// Crates that only some may name, by the folder or file under `src` in which they may be named.
 const RESERVED: &[(&str, &[&str])] = &[
     ("opentelemetry_proto", &["console/otlp"]),
+    ("metrics", &["telemetry"]),
     ("opentelemetry", &["telemetry"]),
     ("opentelemetry_sdk", &["telemetry"]),
     ("opentelemetry_otlp", &["telemetry"]),

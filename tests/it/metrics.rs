@@ -128,3 +128,26 @@ fn a_request_that_does_not_end_shows_by_its_age() {
     drop(stream);
     wait_for("it to be forgotten with its client", || age() < 1e-9);
 }
+
+#[test]
+fn charges_that_wait_are_counted_while_they_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = ["--bank-slots", "1", "--bank-service-ms", "60000"];
+    let payments = Role::start("payments", dir.path(), &arguments);
+    let charge = |order: u32| {
+        let body = format!(r#"{{"key":"k{order}","order_id":{order},"amount_cents":1}}"#);
+        let length = body.len();
+        let request = format!(
+            "POST /charges HTTP/1.1\r\nhost: bank\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        );
+        let mut stream = connect(&payments.data).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        stream
+    };
+    let callers: Vec<_> = (0..5).map(charge).collect();
+    wait_for("four charges to wait for the one slot", || {
+        let depth = payments.metric("firedrill_queue_depth", "queue=\"bank\"");
+        (depth - 4.0).abs() < f64::EPSILON
+    });
+    drop(callers);
+}

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::support::{ORDER, Shop, connect, get, put, wait_for};
+use crate::support::{ORDER, Role, Shop, connect, get, put, send, wait_for};
 
 #[test]
 fn the_same_key_brings_the_same_answer_and_no_second_charge() {
@@ -46,7 +46,7 @@ fn a_declined_charge_gives_the_stock_back() {
         "the same answer on replay"
     );
     assert_eq!(stock(), before);
-    assert_eq!(self::stock(&lab, item), 1_000_000);
+    assert_eq!(self::stock(&lab, item), 1_000_000_000);
 }
 
 fn stock(lab: &Shop, item: i64) -> i64 {
@@ -99,6 +99,11 @@ fn an_order_whose_answer_was_lost_is_settled_from_the_ledger() {
     );
     let unknown = lab.order("lost", ORDER);
     assert_eq!(unknown.status, 504, "{unknown:?}");
+    wait_for("the bank to notice that nobody waits", || {
+        lab.payments
+            .metric("firedrill_bank_answers_unclaimed_total", "")
+            > 0.5
+    });
     wait_for("the order to be settled", || {
         lab.order("lost", ORDER).status == 201
     });
@@ -129,4 +134,50 @@ fn an_event_of_the_outbox_becomes_a_shipment_once() {
             .unwrap()
     };
     assert_eq!((count("shipments"), count("outbox")), (3, 0));
+}
+
+#[test]
+fn an_order_that_was_charged_and_not_written_is_not_called_refused() {
+    let lab = Shop::start_with(&["--bank-service-ms", "400"], &[]);
+    let address = lab.shop.data.clone();
+    let headers = "content-type: application/json\r\nidempotency-key: k\r\n";
+    let buyer =
+        std::thread::spawn(move || send(&address, "POST", "/orders", headers, ORDER.as_bytes()));
+    wait_for("the charge to begin", || {
+        lab.payments.metric("firedrill_bank_slots_busy", "") > 0.5
+    });
+    let database = rusqlite::Connection::open(lab.dir.path().join("shop/shop.db")).unwrap();
+    database.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let answer = buyer.join().unwrap();
+    assert_eq!(answer.status, 504, "{answer:?}");
+    database.execute_batch("ROLLBACK").unwrap();
+    wait_for("the order to be settled", || {
+        lab.order("k", ORDER).status == 201
+    });
+}
+
+#[test]
+fn a_new_shop_with_an_old_ledger_charges_its_own_orders() {
+    let dir = tempfile::tempdir().unwrap();
+    let payments = Role::start("payments", dir.path(), &[]);
+    let url = format!("http://{}", payments.data);
+    for round in ["one", "other"] {
+        let shop = Role::start(
+            "shop",
+            &dir.path().join(round),
+            &["--payments", &url, "--seed-orders", "10"],
+        );
+        let headers = "content-type: application/json\r\nidempotency-key: k\r\n";
+        let answer = send(&shop.data, "POST", "/orders", headers, ORDER.as_bytes());
+        assert_eq!(answer.status, 201, "{answer:?}");
+    }
+    let charged = payments.metric("firedrill_bank_charges_total", "outcome=\"charged\"");
+    let ledger = rusqlite::Connection::open(dir.path().join("payments/ledger.db")).unwrap();
+    let rows: i64 = ledger
+        .query_row("SELECT count(*) FROM charges", [], |row| row.get(0))
+        .unwrap();
+    assert!(
+        (charged - 2.0).abs() < f64::EPSILON && rows == 2,
+        "{charged}, {rows}"
+    );
 }

@@ -142,6 +142,7 @@ impl Role {
     }
 
     pub(crate) fn start_with(role: &str, dir: &Path, more: &[&str], env: &[(&str, &str)]) -> Self {
+        std::fs::create_dir_all(dir).unwrap();
         let mut command = firedrill();
         command
             .arg(role)

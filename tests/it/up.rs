@@ -1,6 +1,6 @@
 //! The supervisor, with the real roles.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use firedrill::control::lab::{Lab, Member};
 use tempfile::TempDir;
@@ -15,13 +15,28 @@ pub(crate) struct Up {
 
 impl Up {
     pub(crate) fn start(more: &[&str]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::launch(firedrill(), 1, more)
+    }
+
+    /// Starts a lab with so many replicas of payments.
+    pub(crate) fn start_with_replicas(replicas: usize) -> Self {
+        let number = replicas.to_string();
+        Self::launch(firedrill(), replicas, &["--payments-replicas", &number])
+    }
+
+    fn start_with_traces() -> Self {
         let mut command = firedrill();
+        command.env_remove("OTEL_SDK_DISABLED");
+        Self::launch(command, 1, &[])
+    }
+
+    fn launch(mut command: Command, replicas: usize, more: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
         command
             .args(["up", "--ports", "auto", "--rate", "20", "--data"])
             .arg(dir.path())
             .args(more);
-        let process = Process::start(command, &dir.path().join("up-test.log"), 4);
+        let process = Process::start(command, &dir.path().join("up-test.log"), 3 + replicas);
         Self { process, dir }
     }
 
@@ -95,19 +110,6 @@ fn traces_reach_the_page() {
     });
 }
 
-impl Up {
-    fn start_with_traces() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let mut command = firedrill();
-        command
-            .args(["up", "--ports", "auto", "--rate", "20", "--data"])
-            .arg(dir.path());
-        command.env_remove("OTEL_SDK_DISABLED");
-        let process = Process::start(command, &dir.path().join("up-test.log"), 4);
-        Self { process, dir }
-    }
-}
-
 #[test]
 fn it_ends_by_itself_when_asked_to() {
     let mut up = Up::start(&["--for", "2s"]);
@@ -150,22 +152,7 @@ fn a_role_that_died_comes_back_on_its_ports() {
 
 #[test]
 fn the_lab_has_three_replicas_if_asked_for() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut command = firedrill();
-    command
-        .args([
-            "up",
-            "--ports",
-            "auto",
-            "--rate",
-            "40",
-            "--payments-replicas",
-            "3",
-            "--data",
-        ])
-        .arg(dir.path());
-    let process = Process::start(command, &dir.path().join("up-test.log"), 6);
-    let up = Up { process, dir };
+    let up = Up::start_with_replicas(3);
     let replicas: Vec<_> = up
         .lab()
         .members

@@ -59,6 +59,18 @@ pub(super) struct Common {
 }
 
 impl Common {
+    /// A token that is set and empty would open every control plane to everyone.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let usable = |token: &str| !token.is_empty() && token.chars().all(|c| c.is_ascii_graphic());
+        if self.token.as_deref().is_none_or(usable) {
+            return Ok(());
+        }
+        Err(
+            "FIREDRILL_TOKEN (or --token) must be printable ASCII without spaces, and not empty"
+                .into(),
+        )
+    }
+
     /// Whether spans are exported at all.
     pub(super) fn traces(&self) -> bool {
         let disabled = self

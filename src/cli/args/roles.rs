@@ -13,14 +13,9 @@ use crate::{console, payments, shop, store, telemetry, traffic};
 /// What every role takes.
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct RoleArgs {
-    /// Where the role keeps its files.
-    #[arg(
-        long,
-        env = "FIREDRILL_DATA",
-        default_value = "firedrill-data",
-        value_name = "DIR"
-    )]
-    data: PathBuf,
+    /// Where the role keeps its files; by default firedrill-data/ROLE.
+    #[arg(long, env = "FIREDRILL_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
     /// Threads that serve requests; by default as many as there are cores.
     #[arg(long, env = "FIREDRILL_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
     workers: Option<u16>,
@@ -48,7 +43,9 @@ impl RoleArgs {
             role,
             data,
             control,
-            dir: self.data,
+            dir: self
+                .data
+                .unwrap_or_else(|| PathBuf::from("firedrill-data").join(role)),
             token: common.token.clone(),
             workers: self.workers.map_or_else(cores, usize::from),
             open_files_max: self.open_files_max,

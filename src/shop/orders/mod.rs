@@ -5,6 +5,8 @@
 //! not cut the order in half. What stays open all the same (a lost answer, a crash) is settled by `reconcile`.
 //! An order that was answered 201 is on disk; the same key brings the same answer and no second charge.
 
+mod rows;
+
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,18 +14,20 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::OptionalExtension;
 use serde::Deserialize;
 use tracing::Instrument;
 
+use super::Shop;
 use super::charge::Charged;
-use super::{Shop, exists, now_ms};
 use crate::choices::connection_scope;
 use crate::http::extract::{JsonBody, PathId};
 use crate::http::{Deadline, Problem};
 use crate::store::model::{Order, Status};
 use crate::store::{self, Lease, Operation};
 use crate::telemetry::catalog;
+use rows::Refusal;
+pub(super) use rows::settle;
 
 /// The largest quantity of one order.
 const QUANTITY_MAX: i64 = 100;
@@ -103,10 +107,16 @@ pub(super) struct NewOrder {
     quantity: i64,
 }
 
-/// Why an order was not opened.
+/// How an order ended, if not with a row that was just paid or declined.
 enum Ending {
+    /// The key was seen before; this is what became of it then.
     Replayed(Order),
+    /// A rule forbids it, or the shop could not begin: nothing has changed.
     Refused(Problem),
+    /// Payments did not take the charge: nothing was charged, and the stock is back.
+    Cancelled,
+    /// Order `.0` began to charge, and what came of it is not known or not written down yet.
+    Unknown(i64),
 }
 
 impl From<store::Error> for Ending {
@@ -191,39 +201,26 @@ async fn run(
     } = shop;
     let acquire = || {
         let store = store.clone();
-        async move { Ok::<_, Ending>(store.connection().await?) }
+        async move { Ok::<_, Ending>(store.writing_connection().await?) }
     };
     let open = async move |lease: Lease| {
         let (lease, opened) = open(lease, key, new).await?;
         Ok((lease, orders.enter(opened)))
     };
     let charge = async move |ticket: Ticket| payments.charge(&ticket.0.order, deadline).await;
-    let close = async move |lease: Lease, ticket: Ticket, charged: Charged| {
-        close(lease, ticket.0.order.clone(), charged)
-            .await
-            .map_err(Ending::Refused)
+    let close = async move |lease: Result<Lease, Ending>, ticket: Ticket, charged: Charged| {
+        close(lease, &ticket.0.order, charged).await
     };
     let option = connection_scope::CHOICE.option();
     let result = connection_scope::around_charge(option, acquire, open, charge, close).await;
-    let (outcome, answer) = match result {
-        Ok(order) => (order.status.name(), answer(order, false)),
-        Err(Ending::Replayed(order)) => ("replayed", answer(order, true)),
-        Err(Ending::Refused(problem)) => (
-            if problem.status == 504 {
-                "unknown"
-            } else {
-                "refused"
-            },
-            Err(problem),
-        ),
-    };
+    let (outcome, answer) = conclude(result);
     catalog::firedrill_orders_total(outcome).increment(1);
     answer
 }
 
 async fn open(lease: Lease, key: String, new: NewOrder) -> Result<(Lease, Order), Ending> {
     let write = lease.write(Operation::new("INSERT", "orders"), move |transaction| {
-        open_in(transaction, &key, &new)
+        rows::open(transaction, &key, &new)
             .map(Ok)
             .or_else(|refusal| match refusal {
                 Refusal::Database(error) => Err(error),
@@ -234,157 +231,57 @@ async fn open(lease: Lease, key: String, new: NewOrder) -> Result<(Lease, Order)
     Ok((lease, opened?))
 }
 
-enum Refusal {
-    Database(rusqlite::Error),
-    Ending(Ending),
-}
-
-impl From<rusqlite::Error> for Refusal {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Database(error)
-    }
-}
-
-impl From<Problem> for Refusal {
-    fn from(problem: Problem) -> Self {
-        Self::Ending(Ending::Refused(problem))
-    }
-}
-
-/// Takes the stock and writes the row. What is refused has changed nothing.
-fn open_in(transaction: &Transaction<'_>, key: &str, new: &NewOrder) -> Result<Order, Refusal> {
-    let by_key = format!(
-        "SELECT {} FROM orders WHERE idempotency_key = ?1",
-        Order::COLUMNS
-    );
-    if let Some(order) = transaction
-        .prepare_cached(&by_key)?
-        .query_row([key], Order::from_row)
-        .optional()?
-    {
-        return Err(Refusal::Ending(replay(order, key, new)));
-    }
-    if !exists(transaction, "customers", new.customer_id)? {
-        return Err(Problem::not_found("customer", "customer_id", new.customer_id).into());
-    }
-    let price = transaction
-        .prepare_cached("SELECT price_cents FROM items WHERE id = ?1")?
-        .query_row([new.item_id], |row| row.get::<_, i64>(0))
-        .optional()?
-        .ok_or_else(|| Problem::not_found("item", "item_id", new.item_id))?;
-    let taken = transaction
-        .prepare_cached("UPDATE items SET stock = stock - ?2 WHERE id = ?1 AND stock >= ?2")?
-        .execute([new.item_id, new.quantity])?;
-    if taken == 0 {
-        let sold_out = Problem::new(StatusCode::CONFLICT, "There are not that many left.");
-        return Err(sold_out.field("quantity").value(new.quantity).into());
-    }
-    let amount_cents = price * new.quantity;
-    transaction
-        .prepare_cached(
-            "INSERT INTO orders (customer_id, item_id, quantity, amount_cents, status, idempotency_key, created_at_ms)
-             VALUES (?1, ?2, ?3, ?4, 'charging', ?5, ?6)",
-        )?
-        .execute(params![new.customer_id, new.item_id, new.quantity, amount_cents, key, now_ms()])?;
-    let id = transaction.last_insert_rowid();
-    let NewOrder {
-        customer_id,
-        item_id,
-        quantity,
-    } = *new;
-    Ok(Order {
-        id,
-        customer_id,
-        item_id,
-        quantity,
-        amount_cents,
-        status: Status::Charging,
-    })
-}
-
-/// What a key that was seen before brings: the same answer, or the reason why not.
-fn replay(order: Order, key: &str, new: &NewOrder) -> Ending {
-    let conflict = |detail: &str| {
-        Problem::new(StatusCode::CONFLICT, detail)
-            .field("Idempotency-Key")
-            .value(key)
-    };
-    let same = (order.customer_id, order.item_id, order.quantity)
-        == (new.customer_id, new.item_id, new.quantity);
-    if !same {
-        return Ending::Refused(
-            conflict("This key was used for another order.")
-                .allowed("a key of its own for each order"),
-        );
-    }
-    match order.status {
-        Status::Paid | Status::Declined => Ending::Replayed(order),
-        Status::Charging => {
-            Ending::Refused(conflict("This order is not settled yet.").retry_after(1))
-        }
-        Status::Cancelled => Ending::Refused(
-            conflict("This order was cancelled and not charged.")
-                .allowed("a new key, for a new try"),
-        ),
-    }
-}
-
-/// Writes down what the charge came to. An unknown outcome leaves the order open.
-async fn close(lease: Lease, order: Order, charged: Charged) -> Result<Order, Problem> {
+/// Writes down what the charge came to. From here on a failure of ours must not read as "not ordered": the card
+/// may have been charged, so whatever cannot be written leaves the order open, and says so.
+async fn close(
+    lease: Result<Lease, Ending>,
+    order: &Order,
+    charged: Charged,
+) -> Result<Order, Ending> {
+    let unknown = || Ending::Unknown(order.id);
     let status = match charged {
         Charged::Yes => Status::Paid,
         Charged::Declined => Status::Declined,
         Charged::No => Status::Cancelled,
-        Charged::Unknown => {
-            let detail = format!(
-                "Whether order {} was charged is not known yet; ask again with the same key.",
-                order.id
-            );
-            return Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, detail)
-                .error_type("timeout")
-                .retry_after(5));
-        }
+        Charged::Unknown => return Err(unknown()),
     };
+    let lease = lease.map_err(|_| unknown())?;
+    let open = order.clone();
     let write = lease.write(Operation::new("UPDATE", "orders"), move |transaction| {
-        settle(transaction, order, status)
+        rows::settle(transaction, open, status)
     });
-    let (_, order) = write.await?;
-    if order.status == Status::Cancelled {
-        let detail = "Payments cannot take the charge at the moment; nothing was charged.";
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
-            .error_type("payments")
-            .retry_after(1));
+    let (_, order) = write.await.map_err(|error| {
+        tracing::warn!(target: "orders", order_id = order.id, error = %error, "An order could not be closed.");
+        unknown()
+    })?;
+    match order.status {
+        Status::Cancelled => Err(Ending::Cancelled),
+        _ => Ok(order),
     }
-    Ok(order)
 }
 
-/// Moves an open order to `status`: a paid one leaves an event in the outbox, in the same transaction; the
-/// others give their stock back. An order that is settled already stays as it is.
-pub(super) fn settle(
-    transaction: &Transaction<'_>,
-    mut order: Order,
-    status: Status,
-) -> rusqlite::Result<Order> {
-    let moved = transaction
-        .prepare_cached("UPDATE orders SET status = ?2 WHERE id = ?1 AND status = 'charging'")?
-        .execute(params![order.id, status.name()])?;
-    if moved == 0 {
-        let by_id = format!("SELECT {} FROM orders WHERE id = ?1", Order::COLUMNS);
-        return transaction
-            .prepare_cached(&by_id)?
-            .query_row([order.id], Order::from_row);
+/// The outcome that is counted, and the answer.
+fn conclude(result: Result<Order, Ending>) -> (&'static str, Result<Response, Problem>) {
+    match result {
+        Ok(order) => (order.status.name(), answer(order, false)),
+        Err(Ending::Replayed(order)) => ("replayed", answer(order, true)),
+        Err(Ending::Refused(problem)) => ("refused", Err(problem)),
+        Err(Ending::Cancelled) => {
+            let detail = "Payments cannot take the charge at the moment; nothing was charged.";
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
+            (
+                "cancelled",
+                Err(problem.error_type("payments").retry_after(1)),
+            )
+        }
+        Err(Ending::Unknown(id)) => {
+            let detail = format!(
+                "Whether order {id} was charged is not known yet; ask again with the same key."
+            );
+            let problem = Problem::new(StatusCode::GATEWAY_TIMEOUT, detail);
+            ("unknown", Err(problem.error_type("timeout").retry_after(5)))
+        }
     }
-    if status == Status::Paid {
-        transaction
-            .prepare_cached("INSERT INTO outbox (order_id, created_at_ms) VALUES (?1, ?2)")?
-            .execute([order.id, now_ms()])?;
-    } else {
-        transaction
-            .prepare_cached("UPDATE items SET stock = stock + ?2 WHERE id = ?1")?
-            .execute([order.item_id, order.quantity])?;
-    }
-    order.status = status;
-    Ok(order)
 }
 
 fn answer(order: Order, replayed: bool) -> Result<Response, Problem> {
