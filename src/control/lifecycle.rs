@@ -132,6 +132,7 @@ pub fn run<F: AsyncFnOnce()>(
     extras: Extras,
     start: impl AsyncFnOnce(Context) -> Result<Running<F>, String>,
 ) -> Result<(), String> {
+    check_bind("the control plane", config.control, config.token.as_deref())?;
     limit(config)?;
     std::fs::create_dir_all(&config.dir).map_err(|error| {
         format!(

@@ -106,9 +106,17 @@ fn a_wrong_call_is_explained_in_a_sentence() {
             "directory",
         ),
         (
-            ["payments", "--control", "0.0.0.0:0", "--data", &data]
-                .map(Into::into)
-                .to_vec(),
+            [
+                "payments",
+                "--listen",
+                "127.0.0.1:0",
+                "--control",
+                "0.0.0.0:0",
+                "--data",
+                &data,
+            ]
+            .map(Into::into)
+            .to_vec(),
             "FIREDRILL_TOKEN",
         ),
         (with("payments", &["--log", "a=b=c"]), "log filter"),
