@@ -228,7 +228,6 @@ fn control_plane(
     telemetry: &Arc<Telemetry>,
     stop: &CancellationToken,
 ) -> Result<(SocketAddr, Readiness), String> {
-    check_bind("the control plane", config.control, config.token.as_deref())?;
     let listener = bind("the control plane", config.control)?;
     let readiness = Readiness::default();
     let plane = Plane {

@@ -1,4 +1,7 @@
 //! The routes that every control plane has.
+//!
+//! The same for all roles, so that a Prometheus, a supervisor and a drill need to know one set of paths. What is
+//! read-only is open; what can break something is guarded.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,7 @@
 //! The bank's state of health: slow, failing or stalled, for a share of the calls. Set as shocks.
+//!
+//! Somebody else's computer is the one thing in this lab that may be slow by a timer. Were the shop slowed down the
+//! same way, its outages would be played and no design could cure them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

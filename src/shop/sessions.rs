@@ -1,4 +1,6 @@
 //! Logins: the password check is real work for a processor.
+//!
+//! It is the one route whose cost is computation, so where it runs decides whether the others get their turn.
 
 use axum::Json;
 use axum::extract::State;

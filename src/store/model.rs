@@ -1,4 +1,6 @@
 //! What the tables hold, and how a password is hashed.
+//!
+//! One type a row, read in one place, so that a new column is not forgotten in one of several queries.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,4 +1,7 @@
 //! How a connection is made and checked.
+//!
+//! A connection that comes back with a transaction left open is thrown away: the next request would work inside
+//! somebody else's.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,4 +1,6 @@
 //! The tables, how they came to be, and what a new database starts with.
+//!
+//! A new shop is not empty: a cache, an index or a listing has nothing to show on ten rows.
 
 use rusqlite::{Connection, params};
 

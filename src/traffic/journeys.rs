@@ -1,4 +1,7 @@
 //! What one user does: one request, with the patience of a person.
+//!
+//! Users prefer the same few items and give up after two seconds. Without the first a cache would be useless, and
+//! without the second an outage would only be a long queue.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
