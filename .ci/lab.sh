@@ -51,9 +51,10 @@ free_port() {
   return 1
 }
 
-# Starts a lab on free ports that ends by itself, and waits until each role says that it is ready.
+# Starts a lab on free ports that ends by itself (after LAB_FOR, a minute if not set), and waits until each
+# role says that it is ready.
 start_lab() {
-  target/release/firedrill up --ports auto --data "$work/lab" --for 60s \
+  target/release/firedrill up --ports auto --data "$work/lab" --for "${LAB_FOR:-60s}" \
     >"$work/ready" 2>"$work/log" </dev/null &
   lab=$!
   started+=("$lab")

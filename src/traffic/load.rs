@@ -82,16 +82,14 @@ impl Load {
     /// The default mix at `rate` arrivals a second.
     pub fn new(rate: f64) -> Result<Self, String> {
         check_rate(rate).map_err(|problem| format!("--rate: {}", problem.detail))?;
-        let load = Self {
+        Ok(Self {
             state: Mutex::new(State {
                 rate,
                 mix: MIX,
                 surge: [1.0; 4],
             }),
             changed: watch::Sender::new(()),
-        };
-        load.publish();
-        Ok(load)
+        })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -131,7 +129,9 @@ impl Load {
         self.publish();
     }
 
-    fn publish(&self) {
+    /// Tells the metrics and the arrivals what the load is; once by itself when the role has started, because
+    /// before that there is no exporter.
+    pub(super) fn publish(&self) {
         for (journey, rate) in Journey::ALL.into_iter().zip(self.rates()) {
             catalog::firedrill_journey_target_rate(journey.name()).set(rate);
         }

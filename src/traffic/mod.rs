@@ -67,6 +67,8 @@ pub fn run(config: Config) -> Result<(), String> {
     };
     let (shop, seed) = (config.shop, config.seed);
     lifecycle::run(&config.role, extras, async move |context: Context| {
+        load.publish();
+        recorder.meters();
         let users = Arc::new(Users::new(&shop)?);
         tracing::info!(target: "traffic", seed, shop, "Users arrive.");
         let arrivals = tokio::spawn(arrive(load, recorder, users, seed));

@@ -5,7 +5,7 @@
 //! over any window is exact to two digits and not an average of averages.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::telemetry::catalog::{Counter, Gauge};
 use hdrhistogram::Histogram;
@@ -33,8 +33,32 @@ const LATENCY_UNITS_MAX: u64 = 6_000_000;
 pub struct Recorder {
     started: Instant,
     seconds: Mutex<VecDeque<Second>>,
+    meters: OnceLock<Meters>,
+}
+
+#[derive(Debug)]
+pub(super) struct Meters {
     arrivals: [Counter; 4],
     active: Gauge,
+}
+
+impl Meters {
+    fn new() -> Self {
+        let arrivals = Journey::ALL.map(|journey| {
+            let counter = catalog::firedrill_journey_arrivals_total(journey.name());
+            counter.absolute(0);
+            for outcome in ["good", "bad"] {
+                drop(catalog::firedrill_journey_duration_seconds(
+                    journey.name(),
+                    outcome,
+                ));
+            }
+            counter
+        });
+        let active = catalog::firedrill_journeys_active();
+        active.set(0.0);
+        Self { arrivals, active }
+    }
 }
 
 #[derive(Debug)]
@@ -100,25 +124,17 @@ impl Recorder {
     /// Nothing has happened yet.
     #[must_use]
     pub fn new() -> Self {
-        let arrivals = Journey::ALL.map(|journey| {
-            let counter = catalog::firedrill_journey_arrivals_total(journey.name());
-            counter.absolute(0);
-            for outcome in ["good", "bad"] {
-                drop(catalog::firedrill_journey_duration_seconds(
-                    journey.name(),
-                    outcome,
-                ));
-            }
-            counter
-        });
-        let active = catalog::firedrill_journeys_active();
-        active.set(0.0);
         Self {
             started: Instant::now(),
             seconds: Mutex::default(),
-            arrivals,
-            active,
+            meters: OnceLock::new(),
         }
+    }
+
+    /// The meters, which exist from the first call on. Not before the role has started: a meter that is older
+    /// than the exporter counts into nothing.
+    pub(super) fn meters(&self) -> &Meters {
+        self.meters.get_or_init(Meters::new)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Second>> {
@@ -128,8 +144,8 @@ impl Recorder {
     /// Notes that a user meant to start at `intended`.
     pub(super) fn meant_to_start(self: &Arc<Self>, journey: Journey, intended: Instant) -> Ticket {
         let at_s = intended.saturating_duration_since(self.started).as_secs();
-        self.arrivals[journey as usize].increment(1);
-        self.active.increment(1.0);
+        self.meters().arrivals[journey as usize].increment(1);
+        self.meters().active.increment(1.0);
         self.with_cell(at_s, journey, |cell| cell.offered += 1);
         Ticket {
             recorder: Arc::clone(self),
@@ -235,7 +251,7 @@ impl Ticket {
     /// Notes how it ended.
     pub(super) fn ended(self, outcome: Result<(), &'static str>) {
         let latency_s = self.intended.elapsed().as_secs_f64();
-        self.recorder.active.decrement(1.0);
+        self.recorder.meters().active.decrement(1.0);
         self.recorder.with_cell(self.at_s, self.journey, |cell| {
             cell.record(outcome, latency_s);
         });

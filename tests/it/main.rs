@@ -11,6 +11,7 @@ mod support;
 mod cli; // what a wrong call ends with
 mod control; // the second listener: choices, token, a blocked data plane
 mod crash; // kill -9 under load: nothing lost, nothing charged twice
+mod dashboards; // what the panels ask for exists
 mod http; // bad input at the shop
 mod layers; // which module may import which
 mod lifecycle; // start, drain, stop

@@ -26,6 +26,29 @@ fn every_known_series_exists_at_zero() {
 }
 
 #[test]
+fn the_users_are_counted_from_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let nowhere = ["--shop", "http://127.0.0.1:1", "--rate", "0"];
+    let traffic = Role::start("traffic", dir.path(), &nowhere);
+    for series in [
+        "firedrill_journey_arrivals_total{journey=\"order\"} 0",
+        "firedrill_journey_duration_seconds_count{journey=\"order\",outcome=\"bad\"} 0",
+        "firedrill_journey_target_rate{journey=\"order\"} 0",
+        "firedrill_journeys_active 0",
+    ] {
+        let text = get(&traffic.control, "/metrics").body;
+        assert!(
+            text.lines().any(|line| line == series),
+            "{series} is not in\n{text}"
+        );
+    }
+    crate::support::put(&traffic.control, "/load", r#"{"rate":100}"#);
+    wait_for("users to arrive", || {
+        traffic.metric("firedrill_journey_arrivals_total", "journey=\"order\"") > 0.0
+    });
+}
+
+#[test]
 fn what_is_exposed_is_in_the_catalogue_and_described() {
     let lab = Shop::start();
     let known: Vec<_> = CATALOGUE.iter().map(|metric| metric.name).collect();
