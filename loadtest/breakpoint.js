@@ -6,7 +6,9 @@ import { STATISTICS, arrivals, elapsed, split } from './lib/load.js';
 import * as users from './lib/users.js';
 
 const [from, step, to] = [__ENV.FROM || 60, __ENV.STEP || 30, __ENV.TO || 300].map(Number);
-if (!(from > 0 && step > 0 && to >= from)) throw new Error('FROM, STEP and TO are arrivals a second, and FROM is not over TO');
+if (!(from > 0 && step > 0 && to >= from)) {
+  throw new Error('FROM, STEP and TO are arrivals a second, above 0, and FROM is not over TO');
+}
 const LENGTH_S = 15;
 const rates = [];
 for (let rate = from; rate <= to; rate += step) rates.push(rate);

@@ -10,7 +10,9 @@ import * as users from './lib/users.js';
 
 const drills = JSON.parse(open('./drills.json'));
 const drill = drills[__ENV.DRILL];
-if (!drill) throw new Error(`there is no drill "${__ENV.DRILL}"; set -e DRILL to one of: ${Object.keys(drills).join(', ')}`);
+if (!drill) {
+  throw new Error(`there is no drill "${__ENV.DRILL}"; set -e DRILL to one of: ${Object.keys(drills).join(', ')}`);
+}
 const option = __ENV.OPTION || 'poor';
 if (!['poor', 'sound'].includes(option)) throw new Error(`OPTION cannot be "${option}"; allowed: poor, sound`);
 const fix = __ENV.FIX === '1';
@@ -49,7 +51,12 @@ function moment(name, at_s, index = 0) {
   return { executor: 'per-vu-iterations', exec: name, startTime: `${at_s}s`, env: { INDEX: `${index}` } };
 }
 
-const metrics = { goodput_ratio: new Rate('goodput_ratio'), p99_s: new Trend('p99_s'), offered: new Counter('offered'), good: new Counter('good') };
+const metrics = {
+  goodput_ratio: new Rate('goodput_ratio'),
+  offered: new Counter('offered'),
+  good: new Counter('good'),
+  p99_s: new Trend('p99_s'),
+};
 
 // A bound of the drill as a threshold of k6, on samples that carry the bound's window as a tag.
 const bounds = [...drill.bounds.both, ...drill.bounds[option], ...(fix ? drill.bounds.fixed : [])].map((bound) => {

@@ -9,10 +9,11 @@ const rates = split(Number(__ENV.RATE || 100));
 const factor = Number(__ENV.FACTOR || 5);
 const PHASES = [['before', 20], ['spike', 4], ['healing', 10], ['after', 40]];
 
+// Of all journeys, orders are those that cost most: a card is charged for each.
+const times = (phase, journey) => (phase === 'spike' && journey === 'order' ? factor : 1);
+
 export const options = {
-  // Of all journeys, orders are those that cost most: a card is charged for each.
-  scenarios: arrivals((journey) =>
-    PHASES.map(([phase, length_s]) => [rates[journey] * (phase === 'spike' && journey === 'order' ? factor : 1), length_s])),
+  scenarios: arrivals((journey) => PHASES.map(([phase, length_s]) => [rates[journey] * times(phase, journey), length_s])),
   thresholds: Object.assign(promises(',phase:before'), promises(',phase:after'), {
     // For the table: what the spike itself cost.
     'journey_failed{journey:order,phase:spike}': ['rate<=1'],
