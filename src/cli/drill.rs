@@ -4,7 +4,7 @@
 //! ends with the run however that ends.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::io::{BufRead, BufReader, IsTerminal};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::args::{Common, DrillArgs, DrillCommand, DrillRunArgs};
-use super::{labs, own_binary, print, small_runtime};
+use super::{labs, own_binary, print, say, small_runtime};
 use crate::control::lab::Lab;
 use crate::control::lifecycle::{Ready, watch_for_stop};
 use crate::drills::progress::Meter;
@@ -31,6 +31,7 @@ pub(super) fn run(args: DrillArgs, common: &Common) -> Result<u8, String> {
     match args.command {
         DrillCommand::List => print(&drills::list()?),
         DrillCommand::Show { id, answer } => print(&drills::show(drills::find(&id)?, answer)),
+        DrillCommand::Export => print(&drills::export()?),
         DrillCommand::Run(args) => return run_one(&args, common),
     }
     Ok(0)
@@ -70,12 +71,6 @@ async fn fly(request: Request<'_>, addresses: &LabAddresses) -> Result<Record, S
     let result = drills::run(request, addresses, &stop, |progress| meter.show(progress)).await;
     meter.finish();
     result
-}
-
-/// Tells a person what goes on, beside the output.
-fn say(sentence: &str) {
-    // Nobody is left to tell when standard error is gone.
-    drop(writeln!(std::io::stderr().lock(), "{sentence}"));
 }
 
 /// A lab that ends, and whose files go, when this is dropped.

@@ -7,6 +7,7 @@
 mod args;
 mod choices;
 mod drill;
+mod health;
 mod labs;
 
 use std::io::{IsTerminal, Write};
@@ -34,6 +35,7 @@ pub fn run() -> Result<u8, String> {
         Command::Console(args) => crate::console::run(args.config(&common)?).map(|()| 0),
         Command::Choices(args) => choices::run(args, &common).map(|()| 0),
         Command::Drill(args) => drill::run(args, &common),
+        Command::Health(args) => health::run(&args),
     }
 }
 
@@ -81,6 +83,12 @@ fn own_binary() -> Result<PathBuf, String> {
 fn print(text: &str) {
     // A reader that closed the pipe has seen enough.
     drop(writeln!(std::io::stdout().lock(), "{}", text.trim_end()));
+}
+
+/// Tells a person something, beside the output.
+fn say(sentence: &str) {
+    // Nobody is left to tell when standard error is gone.
+    drop(writeln!(std::io::stderr().lock(), "{sentence}"));
 }
 
 /// A runtime for a command that asks a few things and ends.

@@ -6,11 +6,13 @@
 //!
 //! - [`otlp`]: takes spans in
 //! - [`span`], [`trace`], [`traces`], [`waterfall`]: keeps them, finds them, puts them in order
+//! - [`places`]: where the roles are
 //! - [`report`], [`status`]: what users get, and the state of the roles
 //! - [`page`]: the page and its API
 
 pub mod otlp;
 pub mod page;
+pub mod places;
 pub mod report;
 pub mod span;
 pub mod status;
@@ -19,7 +21,6 @@ pub mod traces;
 pub mod waterfall;
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::control::lifecycle::{self, Context, Extras, Running};
@@ -33,8 +34,8 @@ pub struct Config {
     pub role: lifecycle::Config,
     /// Where OTLP over HTTP is taken in.
     pub otlp: SocketAddr,
-    /// Where the lab's file is; read again at each look, so it need not be there yet.
-    pub lab_dir: Option<PathBuf>,
+    /// Who says where the roles are.
+    pub source: places::Source,
 }
 
 /// Runs the console until it is told to stop. A sentence says what made it fail.
@@ -42,7 +43,7 @@ pub fn run(config: Config) -> Result<(), String> {
     let Config {
         mut role,
         otlp,
-        lab_dir,
+        source,
     } = config;
     let token = role.token.clone();
     if let Some(page) = role.data {
@@ -55,12 +56,7 @@ pub fn run(config: Config) -> Result<(), String> {
     let guard = Guard::new(page, token.as_deref());
     lifecycle::run(&role, Extras::default(), async move |context| {
         let listener = lifecycle::bind("the OTLP receiver", otlp)?;
-        start(
-            context,
-            listener,
-            &guard,
-            status::Watch::new(lab_dir, token),
-        )
+        start(context, listener, &guard, status::Watch::new(source, token))
     })
 }
 

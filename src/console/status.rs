@@ -7,8 +7,6 @@
 //! Nothing here tells which choices are poor or which shocks are under way: to find out is the exercise.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,8 +17,8 @@ use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::places::{Place, Source};
 use super::report::{HISTORY_S, History, Point, Report, Window};
-use crate::control::lab::{Lab, Member};
 use crate::http::Client;
 
 /// How long a role may take to answer.
@@ -53,8 +51,8 @@ pub struct Role {
     pub name: String,
     /// Its role.
     pub role: String,
-    /// Its process; 0 while it is down.
-    pub pid: u32,
+    /// Its process; 0 while it is down, `null` where that is not known.
+    pub pid: Option<u32>,
     /// How often it was started again.
     pub restarts: u32,
     /// Whether it says that it can do its work.
@@ -62,9 +60,9 @@ pub struct Role {
     /// `ready`, `not ready`, `no answer` or `down`.
     pub state: &'static str,
     /// Where its data plane listens.
-    pub data: Option<SocketAddr>,
+    pub data: Option<String>,
     /// Where its control plane listens.
-    pub control: SocketAddr,
+    pub control: String,
 }
 
 /// What users get now.
@@ -82,7 +80,7 @@ pub struct Current {
 #[derive(Debug)]
 pub struct Watch {
     client: Client,
-    lab_dir: Option<PathBuf>,
+    source: Source,
     token: Option<String>,
     latest: Mutex<Arc<Status>>,
 }
@@ -95,20 +93,22 @@ struct Memory {
 }
 
 impl Watch {
-    /// A watch of the lab in `lab_dir`, with the token of its control planes. The lab's file itself may be
-    /// named too.
+    /// A watch of the roles that `source` names, with the token of their control planes.
     #[must_use]
-    pub fn new(lab_dir: Option<PathBuf>, token: Option<String>) -> Self {
-        let directory = |path: PathBuf| match path.parent() {
-            Some(parent) if path.ends_with(Lab::FILE) => parent.to_owned(),
-            _ => path,
-        };
+    pub fn new(source: Source, token: Option<String>) -> Self {
         Self {
             client: Client::new(),
-            lab_dir: lab_dir.map(directory),
+            source,
             token,
             latest: Mutex::default(),
         }
+    }
+
+    /// Where the roles are, now. Reads a file.
+    pub async fn places(&self) -> (Vec<Place>, Option<String>) {
+        let source = self.source.clone();
+        let reading = tokio::task::spawn_blocking(move || source.places());
+        reading.await.unwrap_or_default()
     }
 
     /// What was last seen.
@@ -136,19 +136,13 @@ impl Watch {
     }
 
     async fn look(&self, memory: &mut Memory) -> Status {
-        let (lab, mut notice) = match self.lab_dir.clone() {
-            None => (None, Some("This console was given no lab to watch: start it with firedrill up, or with --lab.".into())),
-            Some(dir) => tokio::task::spawn_blocking(move || read_lab(&dir))
-                .await
-                .unwrap_or_default(),
-        };
-        let members = lab.as_ref().map_or(&[][..], |lab| &lab.members);
-        let traffic = members
+        let (places, mut notice) = self.places().await;
+        let traffic = places
             .iter()
-            .find(|member| member.role == "traffic" && member.pid > 0);
-        let (roles, heard) = tokio::join!(self.roles(members), async {
+            .find(|place| place.role == "traffic" && place.pid != Some(0));
+        let (roles, heard) = tokio::join!(self.roles(&places), async {
             match traffic {
-                Some(traffic) => self.listen(traffic.control, memory).await,
+                Some(traffic) => self.listen(&traffic.control, memory).await,
                 None => Err("Nobody plays the users: traffic is not running.".to_owned()),
             }
         });
@@ -166,31 +160,31 @@ impl Watch {
         }
     }
 
-    /// Asks every member at the same time whether it is ready.
-    async fn roles(&self, members: &[Member]) -> Vec<Role> {
-        let asked: Vec<_> = members
+    /// Asks every role at the same time whether it is ready.
+    async fn roles(&self, places: &[Place]) -> Vec<Role> {
+        let asked: Vec<_> = places
             .iter()
-            .map(|member| tokio::spawn(state(self.client.clone(), member.pid, member.control)))
+            .map(|place| tokio::spawn(state(self.client.clone(), place.pid, place.control.clone())))
             .collect();
-        let mut roles = Vec::with_capacity(members.len());
-        for (member, state) in members.iter().zip(asked) {
+        let mut roles = Vec::with_capacity(places.len());
+        for (place, state) in places.iter().cloned().zip(asked) {
             let state = state.await.unwrap_or("no answer");
             roles.push(Role {
-                name: member.name.clone(),
-                role: member.role.clone(),
-                pid: member.pid,
-                restarts: member.restarts,
+                name: place.name,
+                role: place.role,
+                pid: place.pid,
+                restarts: place.restarts,
                 ready: state == "ready",
                 state,
-                data: member.data,
-                control: member.control,
+                data: place.data,
+                control: place.control,
             });
         }
         roles
     }
 
     /// Asks traffic for its last seconds, and for those in between if some were missed.
-    async fn listen(&self, traffic: SocketAddr, memory: &mut Memory) -> Result<(), String> {
+    async fn listen(&self, traffic: &str, memory: &mut Memory) -> Result<(), String> {
         let report = self.report(traffic, None).await?;
         memory.history.note_clock(now_s(), report.now_s);
         if let Some(since_s) = memory.history.gap_before(&report) {
@@ -204,7 +198,7 @@ impl Watch {
         Ok(())
     }
 
-    async fn report(&self, traffic: SocketAddr, since_s: Option<f64>) -> Result<Report, String> {
+    async fn report(&self, traffic: &str, since_s: Option<f64>) -> Result<Report, String> {
         let since = since_s.map(|since| format!("?since={since}"));
         let url = format!("http://{traffic}/report{}", since.unwrap_or_default());
         let asking = self.client.get_json(&url, self.token.as_deref());
@@ -228,27 +222,8 @@ impl Memory {
     }
 }
 
-/// The lab of `dir`, or what is wrong with it. A lab whose supervisor has died is none.
-fn read_lab(dir: &Path) -> (Option<Lab>, Option<String>) {
-    match Lab::read(dir) {
-        Ok(Some(lab)) if lab.is_alive() => (Some(lab), None),
-        Ok(Some(_)) => {
-            let notice = "The lab has ended: start it again with firedrill up.";
-            (None, Some(notice.into()))
-        }
-        Ok(None) => {
-            let notice = format!(
-                "There is no lab in {}: start one with firedrill up.",
-                dir.display()
-            );
-            (None, Some(notice))
-        }
-        Err(error) => (None, Some(error)),
-    }
-}
-
-async fn state(client: Client, pid: u32, control: SocketAddr) -> &'static str {
-    if pid == 0 {
+async fn state(client: Client, pid: Option<u32>, control: String) -> &'static str {
+    if pid == Some(0) {
         return "down";
     }
     let url = format!("http://{control}/readyz");
@@ -270,12 +245,16 @@ fn now_s() -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+    use std::path::Path;
+
     use axum::Router;
     use axum::http::{HeaderMap, StatusCode};
     use axum::routing::get;
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::control::lab::{Lab, Member};
     use crate::http::server::{Limits, serve};
 
     const WINDOW: &str = r#"{"offered":1000,"good":990,"bad":10,"offered_per_s":100,"good_per_s":99,
@@ -336,7 +315,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let traffic = traffic(stop.clone()).await;
         lab(traffic, std::process::id()).write(dir.path()).unwrap();
-        let watch = Watch::new(Some(dir.path().join(Lab::FILE)), Some("secret".into()));
+        let watch = Watch::new(
+            Source::Lab(dir.path().join(Lab::FILE)),
+            Some("secret".into()),
+        );
         let status = watch.look(&mut Memory::default()).await;
         assert_eq!(status.notice, None);
         let seen: Vec<_> = status.roles.iter().map(|role| role.state).collect();
@@ -349,11 +331,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn roles_without_a_lab_are_watched_by_name() {
+        let stop = CancellationToken::new();
+        let port = traffic(stop.clone()).await.port();
+        let targets = [
+            "shop=http://localhost:1".to_owned(),
+            format!("traffic=http://localhost:{port}"),
+        ];
+        let targets = targets.iter().map(|text| text.parse().unwrap()).collect();
+        let watch = Watch::new(Source::Given(targets), Some("secret".into()));
+        let status = watch.look(&mut Memory::default()).await;
+        assert_eq!(status.notice, None);
+        let seen: Vec<_> = status.roles.iter().map(|role| role.state).collect();
+        assert_eq!(seen, ["no answer", "not ready"]);
+        assert_eq!(json!(status.roles[0])["pid"], Value::Null);
+        assert!(status.window.is_some());
+        stop.cancel();
+    }
+
+    #[tokio::test]
     async fn what_is_missing_is_said() {
         let stop = CancellationToken::new();
         let dir = tempfile::tempdir().unwrap();
         let notice = async |dir: Option<&Path>| {
-            let watch = Watch::new(dir.map(Into::into), None);
+            let source = dir.map_or(Source::Nobody, |dir| Source::Lab(dir.into()));
+            let watch = Watch::new(source, None);
             let status = watch.look(&mut Memory::default()).await;
             assert!(status.window.is_none());
             status.notice.unwrap()

@@ -124,7 +124,7 @@ pub struct Load {
 }
 
 /// One thing that the world does.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shock {
     /// Seconds after the first shock, which has 0.
@@ -141,7 +141,7 @@ pub struct Shock {
 }
 
 /// A role that a shock can hit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RoleName {
     /// The shop.
@@ -201,7 +201,7 @@ pub struct Answer {
 }
 
 /// One step of a cure.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fix {
     /// The choice.

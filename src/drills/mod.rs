@@ -7,8 +7,10 @@
 //! - [`run`](mod@run): runs one leg; `plan`: what a leg consists of; `lab`: acts on the lab, and takes back
 //! - [`seen`]: what both sides saw; `text_format`: the servers' metrics; [`signals`]: how it is measured
 //! - [`judge`]: the judgement; [`record`]: the whole run; [`report`]: a page of text; [`progress`]: on the way
+//! - `export`: what a load tool needs to fly a drill
 
 pub mod condition;
+mod export;
 pub mod format;
 pub mod judge;
 mod lab;
@@ -73,6 +75,11 @@ pub fn list() -> Result<String, String> {
         );
     }
     Ok(page)
+}
+
+/// All drills as JSON, with what a load tool needs to play their users: see `loadtest/`.
+pub fn export() -> Result<String, String> {
+    export::json(all()?)
 }
 
 /// What a learner may read before the drill; with `answer`, all of it.

@@ -1,5 +1,6 @@
 //! What a wrong call ends with: one clear sentence on standard error, and exit code 2.
 
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::Output;
 
@@ -60,6 +61,7 @@ fn a_wrong_call_is_explained_in_a_sentence() {
         (with("payments", &["--bank-slots", "0"]), "--bank-slots"),
         (with("traffic", &["--shop", "not a url"]), "--shop"),
         (with("traffic", &["--rate", "-1"]), "rate"),
+        (with("console", &["--target", "shop=9464"]), "shop=http"),
         (
             with(
                 "shop",
@@ -200,4 +202,33 @@ fn a_lesson_can_be_read_without_a_lab() {
         listed.status.success() && said.contains("connection_scope"),
         "{said}"
     );
+}
+
+#[test]
+fn health_is_an_exit_code() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/readyz", listener.local_addr().unwrap());
+    let answers = ["200 OK", "503 Service Unavailable"];
+    let server = std::thread::spawn(move || {
+        for answer in answers {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 1024];
+            assert!(stream.read(&mut request).unwrap() > 0);
+            write!(stream, "HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n").unwrap();
+        }
+    });
+    let well = run(&["health", &url], &[]);
+    assert_eq!(
+        (well.status.code(), well.stderr.as_slice()),
+        (Some(0), &b""[..])
+    );
+    let unwell = run(&["health", &url], &[]);
+    server.join().unwrap();
+    let silent = run(&["health", &url], &[]);
+    for (output, why) in [(unwell, "answers 503"), (silent, "does not answer")] {
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(why) && said.lines().count() == 1, "{said}");
+    }
+    refused(&["health", "not a url"], &[]);
 }

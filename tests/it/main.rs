@@ -9,6 +9,7 @@
 mod support;
 
 mod cli; // what a wrong call ends with
+mod compose; // the Compose file: limits, versions, and what must agree with it
 mod control; // the second listener: choices, token, a blocked data plane
 mod crash; // kill -9 under load: nothing lost, nothing charged twice
 mod dashboards; // what the panels ask for exists

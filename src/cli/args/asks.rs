@@ -1,4 +1,4 @@
-//! The flags of the commands that ask a lab: `choices` and `drill`.
+//! The flags of the commands that ask: `choices`, `drill` and `health`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -63,6 +63,8 @@ pub(in crate::cli) enum DrillCommand {
         #[arg(long)]
         answer: bool,
     },
+    /// All drills as JSON, for load tools; `loadtest/drills.json` is this.
+    Export,
     /// Run a drill in a fresh lab of its own. Exit code 0: it went as the drill says; 1: it did not;
     /// 3: this machine was too slow to tell.
     Run(DrillRunArgs),
@@ -84,4 +86,12 @@ pub(in crate::cli) struct DrillRunArgs {
     /// Make the users' arrivals repeatable.
     #[arg(long, env = "FIREDRILL_SEED")]
     pub(in crate::cli) seed: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  firedrill health http://127.0.0.1:9464/readyz && echo ready")]
+pub(in crate::cli) struct HealthArgs {
+    /// What is asked with GET; it must answer with success within 2 s.
+    pub(in crate::cli) url: String,
 }

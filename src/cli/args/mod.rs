@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(super) use asks::{ChoicesArgs, ChoicesCommand, DrillArgs, DrillCommand, DrillRunArgs};
+pub(super) use asks::{
+    ChoicesArgs, ChoicesCommand, DrillArgs, DrillCommand, DrillRunArgs, HealthArgs,
+};
 use roles::{ConsoleArgs, PaymentsArgs, ShopArgs, TrafficArgs};
 
 use crate::up;
@@ -97,6 +99,8 @@ pub(super) enum Command {
     Choices(ChoicesArgs),
     /// List, explain and run drills.
     Drill(DrillArgs),
+    /// Ask one address whether it is well: exit code 0 if so, 1 if not; for health checks of containers.
+    Health(HealthArgs),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::Common;
+use crate::console::places::Source;
 use crate::control::lifecycle;
 use crate::{console, payments, shop, store, telemetry, traffic};
 
@@ -227,7 +228,8 @@ impl TrafficArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
-  firedrill console --lab ./lab       the page at http://127.0.0.1:8900 shows the lab in ./lab")]
+  firedrill console --lab ./lab       the page at http://127.0.0.1:8900 shows the lab in ./lab
+  firedrill console --target shop=http://shop:9464 --target traffic=http://traffic:9470")]
 pub(in crate::cli) struct ConsoleArgs {
     /// Where the page is served.
     #[arg(
@@ -256,6 +258,14 @@ pub(in crate::cli) struct ConsoleArgs {
     /// The directory of the lab that the page shows.
     #[arg(long, env = "FIREDRILL_LAB", value_name = "DIR")]
     lab: Option<PathBuf>,
+    /// A role to show and the address of its control plane, where no lab's file says who runs where; once for each.
+    #[arg(
+        long = "target",
+        env = "FIREDRILL_TARGETS",
+        value_delimiter = ',',
+        value_name = "ROLE=URL"
+    )]
+    targets: Vec<console::places::Target>,
     #[command(flatten)]
     role: RoleArgs,
 }
@@ -274,7 +284,11 @@ impl ConsoleArgs {
         Ok(console::Config {
             role,
             otlp: self.otlp,
-            lab_dir: self.lab,
+            source: match self.lab {
+                Some(dir) => Source::Lab(dir),
+                None if self.targets.is_empty() => Source::Nobody,
+                None => Source::Given(self.targets),
+            },
         })
     }
 }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Shown;
+use crate::console::places;
 use crate::console::span::TraceId;
 use crate::console::traces::{Filter, Listing};
 use crate::console::waterfall::{Waterfall, waterfall};
@@ -28,6 +29,12 @@ pub(super) async fn status(State(shown): State<Shown>) -> Json<Value> {
     answer["otlp"] = shown.otlp.to_string().into();
     answer["store"] = json!(shown.traces.stats());
     Json(answer)
+}
+
+/// Where the roles' metrics are, for `http_sd_configs` of a Prometheus.
+pub(super) async fn targets(State(shown): State<Shown>) -> Json<Value> {
+    let (places, _) = shown.watch.places().await;
+    Json(places::discovery(&places))
 }
 
 /// Parameters as text, so that each can be refused by its name.

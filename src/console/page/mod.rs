@@ -71,6 +71,11 @@ pub fn router(shown: Shown, rules: &Guard) -> Router {
             guarded(get(api::status)),
         )
         .add(
+            "/api/targets",
+            &[(Method::GET, &[200])],
+            guarded(get(api::targets)),
+        )
+        .add(
             "/api/traces",
             &[(Method::GET, &[200])],
             guarded(get(api::traces)),
@@ -105,6 +110,7 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
+    use crate::console::places::Source;
     use crate::console::span::{Span, SpanId, Status, TraceId};
     use crate::console::traces::LIMITS;
 
@@ -128,9 +134,10 @@ mod tests {
             attributes: vec![("http.response.status_code".into(), 503.into())],
         };
         traces.add(vec![span], 0);
+        let targets = vec!["shop=http://127.0.0.1:9464".parse().unwrap()];
         let shown = Shown {
             traces,
-            watch: Arc::new(Watch::new(None, None)),
+            watch: Arc::new(Watch::new(Source::Given(targets), None)),
             otlp: SocketAddr::from(([127, 0, 0, 1], 4318)),
         };
         router(shown, &Guard::new(address, token))
@@ -181,6 +188,7 @@ mod tests {
     async fn the_api_is_guarded() {
         for path in [
             "/api/status",
+            "/api/targets",
             "/api/traces",
             &format!("/api/traces/{TRACE}"),
         ] {
@@ -210,6 +218,14 @@ mod tests {
             trace["rows"][0]["attributes"]["http.response.status_code"],
             503
         );
+    }
+
+    #[tokio::test]
+    async fn a_prometheus_finds_the_roles() {
+        let (code, targets) = json("/api/targets").await;
+        assert_eq!(code, 200);
+        assert_eq!(targets[0]["targets"][0], "127.0.0.1:9464");
+        assert_eq!(targets[0]["labels"]["__meta_firedrill_role"], "shop");
     }
 
     #[tokio::test]

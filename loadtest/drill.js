@@ -1,0 +1,153 @@
+// A drill, with k6 as its users: what drills/NN-id.md says of load, shock, choices and bounds comes from
+// drills.json, which `firedrill drill export` writes.
+//   k6 run -e DRILL=after-the-spike loadtest/drill.js               the poor option; the outage must happen
+//   k6 run -e DRILL=after-the-spike -e FIX=1 loadtest/drill.js      and the fix must end it
+//   k6 run -e DRILL=after-the-spike -e OPTION=sound loadtest/drill.js
+import { Counter, Rate, Trend } from 'k6/metrics';
+import { ask, giveBack, takeOver, tell } from './lib/lab.js';
+import { JOURNEYS, STATISTICS, arrivals, elapsed, split } from './lib/load.js';
+import * as users from './lib/users.js';
+
+const drills = JSON.parse(open('./drills.json'));
+const drill = drills[__ENV.DRILL];
+if (!drill) {
+  throw new Error(`there is no drill "${__ENV.DRILL}"; set -e DRILL to one of: ${Object.keys(drills).join(', ')}`);
+}
+const option = __ENV.OPTION || 'poor';
+if (!['poor', 'sound'].includes(option)) throw new Error(`OPTION cannot be "${option}"; allowed: poor, sound`);
+const fix = __ENV.FIX === '1';
+
+// On k6's clock, in seconds. The first few seconds fill connections and caches.
+const WARM_UP_S = 5;
+const { steady, shock, watch, recover } = drill.seconds;
+const BEGIN = { since_shock_begin_s: WARM_UP_S + steady };
+BEGIN.since_shock_end_s = BEGIN.since_shock_begin_s + shock;
+BEGIN.since_fix_s = BEGIN.since_shock_end_s + watch;
+const END_S = BEGIN.since_fix_s + (fix ? recover : 0);
+
+// k6 has no process `traffic` to be told of a surge: it is one.
+const surges = drill.shock.filter(({ role }) => role === 'traffic');
+const told = drill.shock.filter(({ role }) => role !== 'traffic');
+for (const { name } of surges) {
+  if (name !== 'surge') throw new Error(`k6 cannot play the shock "${name}" on traffic; use firedrill drill run`);
+}
+
+const rates = split(drill.load.rate, drill.load.mix);
+const during = ({ at_s, ttl_s }) => [at_s, at_s + ttl_s].map((second) => BEGIN.since_shock_begin_s + second);
+
+// [arrivals a second, for how many seconds], over the whole run.
+function load(journey) {
+  const edges = [0, ...surges.flatMap(during), END_S].sort((a, b) => a - b);
+  return edges.slice(1).flatMap((end_s, index) => {
+    const begin_s = edges[index];
+    const now = surges.filter((surge) => during(surge)[0] <= begin_s && begin_s < during(surge)[1]);
+    const factor = now.reduce((product, { parameters }) => product * (parameters[journey] || 1), 1);
+    return end_s > begin_s ? [[rates[journey] * factor, end_s - begin_s]] : [];
+  });
+}
+
+// A moment at which something is done once.
+function moment(name, at_s, index = 0) {
+  return { executor: 'per-vu-iterations', exec: name, startTime: `${at_s}s`, env: { INDEX: `${index}` } };
+}
+
+const metrics = {
+  goodput_ratio: new Rate('goodput_ratio'),
+  offered: new Counter('offered'),
+  good: new Counter('good'),
+  p99_s: new Trend('p99_s'),
+};
+
+// A bound of the drill as a threshold of k6, on samples that carry the bound's window as a tag.
+const bounds = [...drill.bounds.both, ...drill.bounds[option], ...(fix ? drill.bounds.fixed : [])].map((bound) => {
+  const anchor = Object.keys(BEGIN).find((name) => bound[name]);
+  const [from_s, to_s] = bound[anchor];
+  const name = `${bound.journey} ${from_s} to ${to_s} s ${anchor.slice(0, -2).replaceAll('_', ' ')}`;
+  return { bound, name, from_s: BEGIN[anchor] + from_s, to_s: BEGIN[anchor] + to_s };
+});
+
+function threshold({ bound, from_s, to_s }) {
+  const length_s = to_s - from_s;
+  const [metric, value, unit] = {
+    goodput_ratio: ['goodput_ratio', 'rate', 1],
+    offered_per_s: ['offered', 'count', length_s],
+    good_per_s: ['good', 'count', length_s],
+    p99_s: ['p99_s', 'p(99)', 1],
+  }[bound.signal];
+  const limits = [];
+  if (bound.min !== undefined) limits.push(`${value}>=${bound.min * unit}`);
+  if (bound.max !== undefined) limits.push(`${value}<=${bound.max * unit}`);
+  return [metric, limits];
+}
+
+const thresholds = { dropped_iterations: ['count==0'] };
+for (const one of bounds) {
+  const [metric, limits] = threshold(one);
+  const key = `${metric}{window:${one.name}}`;
+  thresholds[key] = (thresholds[key] || []).concat(limits);
+}
+
+const scenarios = arrivals(load, JOURNEYS);
+told.forEach((shock, index) => { scenarios[`shock_${index}`] = moment('strike', during(shock)[0], index); });
+if (fix) scenarios.fix = moment('cure', BEGIN.since_fix_s);
+
+export const options = { scenarios, thresholds, summaryTrendStats: STATISTICS };
+
+function set(choices) {
+  // Should this run be killed, the choices go back by themselves.
+  for (const [name, option] of choices) tell('shop', `/choices/${name}`, { option, ttl_s: END_S + 30 });
+}
+
+export function setup() {
+  const poor = ask('shop', '/choices').choices.filter((choice) => choice.option !== 'sound');
+  if (poor.length) {
+    const names = poor.map(({ name }) => name).join(', ');
+    throw new Error(`a drill begins with every choice sound, and these are not: ${names}; use firedrill choices set`);
+  }
+  const taken = takeOver();
+  try {
+    set([...Object.keys(drill.poor).map((name) => [name, option]), ...drill.masks.map((name) => [name, 'poor'])]);
+  } catch (error) {
+    teardown(taken);
+    throw error;
+  }
+  return taken;
+}
+
+export function teardown(taken) {
+  set([...Object.keys(drill.poor), ...drill.masks].map((name) => [name, 'sound']));
+  told.forEach(({ role, name }) => tell(role, `/shocks/${name}`, { ttl_s: 0.1 }));
+  giveBack(taken);
+}
+
+export function strike() {
+  const { role, name, parameters, ttl_s } = told[Number(__ENV.INDEX)];
+  tell(role, `/shocks/${name}`, Object.assign({ ttl_s }, parameters));
+}
+
+export function cure() {
+  set(drill.fix.map(({ choice, option }) => [choice, option]));
+}
+
+// Several bounds can be on one window, in which a journey counts once.
+const windows = bounds.filter(({ name }, index) => bounds.findIndex((other) => other.name === name) === index);
+
+// One journey, counted in each window in which it began.
+function fly(journey) {
+  const at_s = elapsed();
+  const good = Boolean(users[journey]());
+  const took_s = elapsed() - at_s;
+  for (const { bound, name, from_s, to_s } of windows) {
+    if (bound.journey !== journey || at_s < from_s || at_s >= to_s) continue;
+    const window = { window: name };
+    metrics.goodput_ratio.add(good, window);
+    metrics.offered.add(1, window);
+    metrics.good.add(good ? 1 : 0, window);
+    metrics.p99_s.add(took_s, window);
+  }
+}
+
+export const browse = () => fly('browse');
+export const order = () => fly('order');
+export const login = () => fly('login');
+export const search = () => fly('search');

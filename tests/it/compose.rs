@@ -1,0 +1,106 @@
+//! What the Compose file and its neighbours must agree on, and cannot be seen before somebody starts them.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+fn file(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The services of the Compose file, each with its own lines.
+fn services(compose: &str) -> Vec<(String, Vec<&str>)> {
+    let mut services: Vec<(String, Vec<&str>)> = Vec::new();
+    let body = compose
+        .lines()
+        .skip_while(|line| *line != "services:")
+        .skip(1);
+    for line in body.take_while(|line| *line != "volumes:") {
+        match line
+            .strip_prefix("  ")
+            .and_then(|line| line.strip_suffix(':'))
+        {
+            Some(name) if !name.starts_with(' ') => services.push((name.into(), Vec::new())),
+            _ => services.last_mut().unwrap().1.push(line.trim()),
+        }
+    }
+    services
+}
+
+#[test]
+fn every_service_is_contained() {
+    let compose = file("docker-compose.yml");
+    let services = services(&compose);
+    assert_eq!(services.len(), 9);
+    for (name, lines) in services {
+        let has = |start: &str| lines.iter().any(|line| line.starts_with(start));
+        // The anchors hold the rest: read-only root, no capabilities, restarts.
+        assert!(has("<<: *role") || has("<<: *contained"), "{name}");
+        for limit in ["user:", "mem_limit:", "pids_limit:"] {
+            assert!(has("<<: *role") || has(limit), "{name} lacks {limit}");
+        }
+        let shown = lines.iter().filter(|line| line.starts_with("ports:"));
+        for ports in shown {
+            let all = ports.matches('"').count() / 2;
+            assert_eq!(
+                ports.matches("\"${FIREDRILL_PUBLISH:-127.0.0.1}:").count(),
+                all,
+                "{name}: {ports}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_image_is_of_one_version() {
+    let (compose, dockerfile) = (file("docker-compose.yml"), file("Dockerfile"));
+    let in_compose = compose
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("image: "));
+    let in_dockerfile = dockerfile
+        .lines()
+        .filter_map(|line| line.strip_prefix("FROM "));
+    let images: BTreeSet<_> = in_compose
+        .chain(in_dockerfile)
+        .map(|image| image.split(' ').next().unwrap())
+        .collect();
+    assert!(images.len() >= 7, "{images:?}");
+    for image in images {
+        let (_, tag) = image.split_once(':').expect(image);
+        assert!(
+            tag.contains('.') && tag.chars().any(|c| c.is_ascii_digit()),
+            "{image}"
+        );
+    }
+    let collector = file(".ci/collector/builder.yaml");
+    let version = collector
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("version: "))
+        .unwrap();
+    assert!(
+        compose.contains(&format!("opentelemetry-collector:{version}")),
+        "CI tests {version}"
+    );
+    assert!(compose.contains(&format!("image: firedrill:{}", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn both_profiles_scrape_the_same() {
+    let from_scrape = |name: &str| {
+        let text = file(name);
+        let (_, rest) = text.split_once("alerting:").unwrap();
+        rest.to_owned()
+    };
+    let drill = from_scrape("deploy/prometheus/drill.yml");
+    assert_eq!(drill, from_scrape("deploy/prometheus/production.yml"));
+    let compose = file("docker-compose.yml");
+    for (role, port) in [
+        ("shop", 9464),
+        ("payments", 9465),
+        ("traffic", 9470),
+        ("console", 9480),
+    ] {
+        assert!(drill.contains(&format!("\"{role}:{port}\"")));
+        assert!(compose.contains(&format!("--target={role}=http://{role}:{port}")));
+    }
+}
