@@ -70,44 +70,48 @@ fn unknown(name: &str) -> String {
 
 async fn list(data: Option<&Path>, common: &Common) -> String {
     let lab = labs::running(data);
+    let mut why_unknown = lab.as_ref().err().cloned();
     let mut text = String::new();
     for choice in CHOICES {
-        let option = match &lab {
-            Ok(lab) => in_force(lab, choice.name, choice.roles, common).await,
-            Err(_) => None,
-        };
-        let option = option.map_or("", ChoiceOption::name);
-        writeln!(
-            text,
-            "{:18} {:6} poor:  {}",
-            choice.name, option, choice.poor
-        )
-        .and_then(|()| writeln!(text, "{:25} sound: {}", "", choice.sound))
-        .expect("writing to a string cannot fail");
+        let mut option = "";
+        if let Ok(lab) = &lab {
+            match in_force(lab, choice.name, choice.roles, common).await {
+                Ok(found) => option = found.map_or("", ChoiceOption::name),
+                Err(sentence) => why_unknown = Some(sentence),
+            }
+        }
+        writeln!(text, "{:18} {option:6} poor:  {}", choice.name, choice.poor)
+            .and_then(|()| writeln!(text, "{:25} sound: {}", "", choice.sound))
+            .expect("writing to a string cannot fail");
     }
-    match lab {
-        Ok(_) => text,
-        Err(sentence) => format!("{text}\n({sentence})"),
+    if let Some(sentence) = why_unknown {
+        writeln!(text, "\n({sentence})").expect("writing to a string cannot fail");
     }
+    text
 }
 
-async fn in_force(lab: &Lab, name: &str, roles: &[&str], common: &Common) -> Option<ChoiceOption> {
+/// The option that is in force; none where no role of the lab has the choice.
+async fn in_force(
+    lab: &Lab,
+    name: &str,
+    roles: &[&str],
+    common: &Common,
+) -> Result<Option<ChoiceOption>, String> {
     #[derive(serde::Deserialize)]
     struct Answer {
         choices: Vec<book::Status>,
     }
-    let member: &Member = lab
-        .members
-        .iter()
-        .find(|member| roles.contains(&member.role.as_str()))?;
+    let has_it = |member: &&Member| roles.contains(&member.role.as_str());
+    let Some(member) = lab.members.iter().find(has_it) else {
+        return Ok(None);
+    };
     let url = format!("http://{}/choices", member.control);
     let answer: Answer = Client::new()
         .get_json(&url, common.token.as_deref())
-        .await
-        .ok()?;
-    answer
+        .await?;
+    let status = answer
         .choices
         .into_iter()
-        .find(|status| status.name == name)
-        .map(|status| status.option)
+        .find(|status| status.name == name);
+    Ok(status.map(|status| status.option))
 }

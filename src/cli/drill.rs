@@ -48,9 +48,13 @@ fn run_one(args: &DrillRunArgs, common: &Common) -> Result<u8, String> {
         seed,
         time_scale: 1.0,
     };
+    let runtime = small_runtime()?;
+    // Before there is anything to leave behind: Ctrl-C must take it away again from the first moment on.
+    let stop = CancellationToken::new();
+    runtime.block_on(async { watch_for_stop(&stop, false) })?;
     let lab = OwnLab::start(drill, seed, common)?;
     say(&format!("A lab of its own runs; watch it at {}", lab.page));
-    let record = small_runtime()?.block_on(fly(request, &lab.addresses))?;
+    let record = runtime.block_on(fly(request, &lab.addresses, &stop))?;
     drop(lab);
     if args.json {
         print(&serde_json::to_string_pretty(&record).map_err(|error| error.to_string())?);
@@ -64,11 +68,13 @@ fn run_one(args: &DrillRunArgs, common: &Common) -> Result<u8, String> {
     })
 }
 
-async fn fly(request: Request<'_>, addresses: &LabAddresses) -> Result<Record, String> {
-    let stop = CancellationToken::new();
-    watch_for_stop(&stop, false)?;
+async fn fly(
+    request: Request<'_>,
+    addresses: &LabAddresses,
+    stop: &CancellationToken,
+) -> Result<Record, String> {
     let mut meter = Meter::new(std::io::stderr(), std::io::stderr().is_terminal());
-    let result = drills::run(request, addresses, &stop, |progress| meter.show(progress)).await;
+    let result = drills::run(request, addresses, stop, |progress| meter.show(progress)).await;
     meter.finish();
     result
 }
@@ -83,7 +89,8 @@ struct OwnLab {
 
 impl OwnLab {
     fn start(drill: &Drill, seed: u64, common: &Common) -> Result<Self, String> {
-        let dir = labs::default_dir()?.with_file_name(format!("drill-{}", std::process::id()));
+        let dir = labs::default_dir()?.with_file_name(format!("{DIR}{}", std::process::id()));
+        sweep(&dir);
         std::fs::create_dir_all(&dir)
             .map_err(|error| format!("the directory {} cannot be made: {error}", dir.display()))?;
         let log = dir.join("up.log");
@@ -107,6 +114,25 @@ impl OwnLab {
         match ready {
             Ok(()) => Ok(own),
             Err(sentence) => Err(last_sentence(&log).unwrap_or(sentence)),
+        }
+    }
+}
+
+/// What the directory of a drill's lab is called, before the number of the drill's process.
+const DIR: &str = "drill-";
+
+/// Removes what drills that were killed left behind. What cannot be removed is tried again by the next drill.
+fn sweep(own: &Path) {
+    let Some(entries) = own.parent().and_then(|parent| parent.read_dir().ok()) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let pid = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(DIR)?.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            drop(std::fs::remove_dir_all(entry.path()));
         }
     }
 }

@@ -24,7 +24,8 @@ pub struct Member {
     pub name: String,
     /// Its role: `shop`, `payments`, `traffic` or `console`.
     pub role: String,
-    /// Its process; 0 while it is down.
+    /// Its process; 0 while it is down. In the file it is null then: a `kill` of process 0 would hit the caller.
+    #[serde(with = "pid_or_null")]
     pub pid: u32,
     /// Where its data plane listens.
     pub data: Option<SocketAddr>,
@@ -32,6 +33,22 @@ pub struct Member {
     pub control: SocketAddr,
     /// How often it was started again.
     pub restarts: u32,
+}
+
+mod pid_or_null {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde asks for this signature"
+    )]
+    pub(super) fn serialize<S: Serializer>(pid: &u32, serializer: S) -> Result<S::Ok, S::Error> {
+        (*pid > 0).then_some(*pid).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+        Ok(Option::deserialize(deserializer)?.unwrap_or(0))
+    }
 }
 
 impl Lab {

@@ -249,7 +249,7 @@ fn control_plane(
 pub fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => {
-            format!("{what} cannot listen on {address}: the port is in use; choose another, or 0 for any")
+            format!("{what} cannot listen on {address}: the port is in use; choose another, or 0 for any (`firedrill up` does so with --ports auto)")
         }
         _ => format!("{what} cannot listen on {address}: {error}"),
     })

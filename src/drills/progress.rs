@@ -69,7 +69,13 @@ fn line(progress: &Progress) -> String {
         }
         _ => String::new(),
     };
-    format!("{:<16} {left_s:>4.0} s left{orders}", progress.phase)
+    // How long the warm-up takes depends on the machine; the number is its limit.
+    let most = if progress.phase == "warm-up" {
+        "at most "
+    } else {
+        ""
+    };
+    format!("{:<16} {most}{left_s:>4.0} s left{orders}", progress.phase)
 }
 
 #[cfg(test)]

@@ -67,12 +67,15 @@ pub fn init(config: &Config) -> Result<Telemetry, String> {
         .traces
         .then(|| traces::provider(config.role))
         .transpose()?;
-    let filter: EnvFilter = config.log_filter.parse().map_err(|error| {
-        format!(
-            "the log filter {:?} cannot be read: {error}",
-            config.log_filter
-        )
-    })?;
+    // The SDK would log each export that fails; ours counts them and logs the first. A filter may ask for more.
+    let filter: EnvFilter = format!("opentelemetry=off,{}", config.log_filter)
+        .parse()
+        .map_err(|error| {
+            format!(
+                "the log filter {:?} cannot be read: {error}",
+                config.log_filter
+            )
+        })?;
     let spans = tracer_provider.as_ref().map(|provider| {
         // Where a span was written in the code and on which thread it ran costs half of the export and
         // answers no question of a reader; busy and idle time tell work from waiting.

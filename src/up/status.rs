@@ -24,6 +24,9 @@ pub(super) struct View<'a> {
     pub(super) logs_dir: &'a Path,
 }
 
+/// By when there are figures: traffic has started, and its first seconds are settled.
+const FIRST_FIGURES: Duration = Duration::from_secs(15);
+
 /// Between two cells, in columns.
 const GAP: usize = 2;
 
@@ -50,11 +53,13 @@ fn bad_if(is_bad: bool, text: impl Into<String>) -> Cell {
 /// The status as text, no line wider than `width` columns.
 pub(super) fn render(view: &View, width: usize) -> String {
     let mut lines = vec![load(view)];
-    lines.extend(view.figures.map(errors));
+    lines.extend(view.figures.filter(|_| !view.stopping).map(errors));
     lines.extend(table(view));
-    lines.push(addresses(view.lab));
-    lines.push(vec![cell(format!("logs {}", view.logs_dir.display()))]);
-    lines.push(next(view.lab));
+    if !view.stopping {
+        lines.push(addresses(view.lab));
+        lines.push(vec![cell(format!("logs {}", view.logs_dir.display()))]);
+        lines.push(next(view.lab));
+    }
     let mut text = String::new();
     for line in lines.iter().filter(|line| !line.is_empty()) {
         flow(line, width.max(1), &mut text);
@@ -71,8 +76,17 @@ fn load(view: &View) -> Vec<Cell> {
         (true, true) => "stopped",
     };
     let clock = format!("{state} {}:{:02}", seconds / 60, seconds % 60);
-    let Some(figures) = view.figures else {
-        return vec![cell(clock), cell("traffic does not report")];
+    if view.stopping {
+        return vec![cell(clock)];
+    }
+    let settled = view.figures.filter(|figures| figures.p50_s.is_some());
+    let Some(figures) = settled.or(view.figures.filter(|_| view.uptime > FIRST_FIGURES)) else {
+        let why = if view.uptime > FIRST_FIGURES {
+            "traffic does not report"
+        } else {
+            "the first users are on their way"
+        };
+        return vec![cell(clock), cell(why)];
     };
     let (offered, good) = (figures.offered_per_s, figures.good_per_s);
     vec![

@@ -21,10 +21,10 @@ pub(in crate::cli) struct RoleArgs {
     #[arg(long, env = "FIREDRILL_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
     workers: Option<u16>,
     /// File descriptors that the process may open.
-    #[arg(long, env = "FIREDRILL_OPEN_FILES_MAX", value_name = "N")]
+    #[arg(long, env = "FIREDRILL_OPEN_FILES_MAX", value_name = "N", value_parser = clap::value_parser!(u64).range(64..))]
     open_files_max: Option<u64>,
-    /// Memory for data that the process may hold.
-    #[arg(long, env = "FIREDRILL_MEMORY_MAX", value_name = "BYTES")]
+    /// Memory for data that the process may hold; at least 64 MiB, or it could not even start.
+    #[arg(long, env = "FIREDRILL_MEMORY_MAX", value_name = "BYTES", value_parser = clap::value_parser!(u64).range(67_108_864..))]
     memory_max: Option<u64>,
     /// End when standard input does.
     #[arg(long, hide = true)]
