@@ -53,7 +53,7 @@ free_port() {
 
 # Starts a lab on free ports that ends by itself, and waits until each role says that it is ready.
 start_lab() {
-  target/release/firedrill up --ports auto --data "$work/lab" --for 60s \
+  target/release/firedrill up --ports auto --data "$work/lab" --for "${lab_for:-60s}" \
     >"$work/ready" 2>"$work/log" </dev/null &
   lab=$!
   started+=("$lab")

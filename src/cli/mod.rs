@@ -8,6 +8,7 @@ mod args;
 mod choices;
 mod drill;
 mod labs;
+mod rules;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ pub fn run() -> Result<u8, String> {
         Command::Console(args) => crate::console::run(args.config(&common)?).map(|()| 0),
         Command::Choices(args) => choices::run(args, &common).map(|()| 0),
         Command::Drill(args) => drill::run(args, &common),
+        Command::Rules(args) => rules::run(&args).map(|()| 0),
     }
 }
 

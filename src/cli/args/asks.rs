@@ -1,4 +1,4 @@
-//! The flags of the commands that ask a lab: `choices` and `drill`.
+//! The flags of the commands that ask or explain: `choices`, `drill` and `rules`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -84,4 +84,14 @@ pub(in crate::cli) struct DrillRunArgs {
     /// Make the users' arrivals repeatable.
     #[arg(long, env = "FIREDRILL_SEED")]
     pub(in crate::cli) seed: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  firedrill rules > firedrill.rules.yml
+  firedrill rules --compress 60 > firedrill.drill.rules.yml    an hour becomes a minute")]
+pub(in crate::cli) struct RulesArgs {
+    /// Divide every window and wait by this much, for drills that last minutes.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=3600), value_name = "N")]
+    pub(in crate::cli) compress: u32,
 }

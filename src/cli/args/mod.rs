@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(super) use asks::{ChoicesArgs, ChoicesCommand, DrillArgs, DrillCommand, DrillRunArgs};
+pub(super) use asks::{
+    ChoicesArgs, ChoicesCommand, DrillArgs, DrillCommand, DrillRunArgs, RulesArgs,
+};
 use roles::{ConsoleArgs, PaymentsArgs, ShopArgs, TrafficArgs};
 
 use crate::up;
@@ -85,6 +87,8 @@ pub(super) enum Command {
     Choices(ChoicesArgs),
     /// List, explain and run drills.
     Drill(DrillArgs),
+    /// Print the alert rules for Prometheus.
+    Rules(RulesArgs),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
