@@ -74,8 +74,12 @@ all_ready() {
 
 all_ready_or_ended() { all_ready || gone "$lab"; }
 
-# ROLE: the address of its control plane, from its ready line; nothing while there is none.
-control() {
+# ROLE: the address of its control plane, or of its data plane; nothing while there is none.
+control() { address "$1" control; }
+data() { address "$1" data; }
+
+# ROLE KEY: an address from its ready line.
+address() {
   grep '"event":"ready"' "$work/ready" | grep "\"role\":\"$1\"" | head -n 1 |
-    sed -n 's/.*"control":"\([^"]*\)".*/\1/p'
+    sed -n "s/.*\"$2\":\"\([^\"]*\)\".*/\1/p"
 }

@@ -5,8 +5,8 @@
 //! hour becomes a minute, and nothing else changes. Recorded series keep their names, so that one set of
 //! dashboards reads both.
 //!
-//! This reads the rules as lines of text, not as YAML and PromQL: the file is ours, and what the reading
-//! cannot understand it refuses.
+//! This reads the rules as lines of text, not as YAML and expressions: the file is ours, and what the
+//! reading cannot understand it refuses.
 
 /// The rules with the windows of production, as they are in `alerts/firedrill.rules.yml`.
 pub const PRODUCTION: &str = include_str!("../alerts/firedrill.rules.yml");
@@ -85,8 +85,8 @@ fn ranges(line: &str, factor: u64) -> Result<String, String> {
         let (range, behind) = after
             .split_once(']')
             .ok_or("a bracket is opened and not closed")?;
-        made += before;
-        made += &format!("[{}]", shorten(duration(range)?, factor, FLOOR_S));
+        let shorter = shorten(duration(range)?, factor, FLOOR_S);
+        made.extend([before, "[", &shorter, "]"]);
         rest = behind;
     }
     Ok(made + rest)
