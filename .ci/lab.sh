@@ -51,10 +51,10 @@ free_port() {
   return 1
 }
 
-# Starts a lab on free ports that ends by itself (after LAB_FOR, a minute if not set), and waits until each
+# Starts a lab on free ports that ends by itself (after lab_for, a minute if not set), and waits until each
 # role says that it is ready.
 start_lab() {
-  target/release/firedrill up --ports auto --data "$work/lab" --for "${LAB_FOR:-60s}" \
+  target/release/firedrill up --ports auto --data "$work/lab" --for "${lab_for:-60s}" \
     >"$work/ready" 2>"$work/log" </dev/null &
   lab=$!
   started+=("$lab")
@@ -75,8 +75,12 @@ all_ready() {
 
 all_ready_or_ended() { all_ready || gone "$lab"; }
 
-# ROLE: the address of its control plane, from its ready line; nothing while there is none.
-control() {
+# ROLE: the address of its control plane, or of its data plane; nothing while there is none.
+control() { address "$1" control; }
+data() { address "$1" data; }
+
+# ROLE KEY: an address from its ready line.
+address() {
   grep '"event":"ready"' "$work/ready" | grep "\"role\":\"$1\"" | head -n 1 |
-    sed -n 's/.*"control":"\([^"]*\)".*/\1/p'
+    sed -n "s/.*\"$2\":\"\([^\"]*\)\".*/\1/p"
 }

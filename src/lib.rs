@@ -6,6 +6,7 @@
 //! - [`shop`], [`payments`], [`traffic`], [`console`]: the roles, each a process
 //! - [`choices`]: the design decisions that can go wrong, one lesson a file
 //! - [`drills`]: experiments that meet a poor choice with a shock, and judge what came of it
+//! - [`rules`]: the alert rules, with windows for production or for a drill
 //! - [`up`]: starts every role and keeps it running
 //! - [`control`]: the second listener of each role: metrics, health, choices, shocks
 //! - [`store`], [`http`], [`telemetry`]: the database, the network, the instruments
@@ -19,6 +20,7 @@ pub mod control;
 pub mod drills;
 pub mod http;
 pub mod payments;
+pub mod rules;
 pub mod shop;
 pub mod store;
 pub mod telemetry;

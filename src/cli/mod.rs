@@ -9,6 +9,7 @@ mod choices;
 mod drill;
 mod health;
 mod labs;
+mod rules;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -36,6 +37,7 @@ pub fn run() -> Result<u8, String> {
         Command::Choices(args) => choices::run(args, &common).map(|()| 0),
         Command::Drill(args) => drill::run(args, &common),
         Command::Health(args) => health::run(&args),
+        Command::Rules(args) => rules::run(&args).map(|()| 0),
     }
 }
 

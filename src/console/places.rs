@@ -147,11 +147,11 @@ fn given(targets: &[Target]) -> Vec<Place> {
     targets.iter().enumerate().map(named).collect()
 }
 
-/// The list as Prometheus's `http_sd_configs` reads it. The role is a label that only relabelling sees: with
-/// labels of its own, a lab found this way would not look like one that was listed by hand.
+/// The list as Prometheus's `http_sd_configs` reads it, with the label `role` that the alert rules ask for.
 #[must_use]
 pub fn discovery(places: &[Place]) -> Value {
-    let group = |place: &Place| json!({ "targets": [place.control], "labels": { "__meta_firedrill_role": place.role } });
+    let group =
+        |place: &Place| json!({ "targets": [place.control], "labels": { "role": place.role } });
     places.iter().map(group).collect()
 }
 
@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(names, ["shop", "payments", "payments-2"]);
         assert_eq!(
             discovery(&places)[2],
-            json!({ "targets": ["b:2"], "labels": { "__meta_firedrill_role": "payments" } })
+            json!({ "targets": ["b:2"], "labels": { "role": "payments" } })
         );
     }
 }

@@ -23,6 +23,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &["control", "choices", "store", "http", "telemetry"],
     ),
     ("drills", &["http"]),
+    ("rules", &[]),
     ("up", &["control", "http"]),
     ("console", &["control", "drills", "http", "telemetry"]),
     (
@@ -34,6 +35,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "traffic",
             "console",
             "drills",
+            "rules",
             "control",
             "choices",
             "store",

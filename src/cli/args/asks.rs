@@ -1,4 +1,4 @@
-//! The flags of the commands that ask: `choices`, `drill` and `health`.
+//! The flags of the commands that ask or explain: `choices`, `drill`, `health` and `rules`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -94,4 +94,14 @@ pub(in crate::cli) struct DrillRunArgs {
 pub(in crate::cli) struct HealthArgs {
     /// What is asked with GET; it must answer with success within 2 s.
     pub(in crate::cli) url: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  firedrill rules > firedrill.rules.yml
+  firedrill rules --compress 60 > firedrill.drill.rules.yml    an hour becomes a minute")]
+pub(in crate::cli) struct RulesArgs {
+    /// Divide every window and wait by this much, for drills that last minutes.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=3600), value_name = "N")]
+    pub(in crate::cli) compress: u32,
 }

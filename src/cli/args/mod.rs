@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(super) use asks::{
-    ChoicesArgs, ChoicesCommand, DrillArgs, DrillCommand, DrillRunArgs, HealthArgs,
+    ChoicesArgs, ChoicesCommand, DrillArgs, DrillCommand, DrillRunArgs, HealthArgs, RulesArgs,
 };
 use roles::{ConsoleArgs, PaymentsArgs, ShopArgs, TrafficArgs};
 
@@ -101,6 +101,8 @@ pub(super) enum Command {
     Drill(DrillArgs),
     /// Ask one address whether it is well: exit code 0 if so, 1 if not; for health checks of containers.
     Health(HealthArgs),
+    /// Print the alert rules for Prometheus.
+    Rules(RulesArgs),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -225,7 +225,7 @@ mod tests {
         let (code, targets) = json("/api/targets").await;
         assert_eq!(code, 200);
         assert_eq!(targets[0]["targets"][0], "127.0.0.1:9464");
-        assert_eq!(targets[0]["labels"]["__meta_firedrill_role"], "shop");
+        assert_eq!(targets[0]["labels"]["role"], "shop");
     }
 
     #[tokio::test]

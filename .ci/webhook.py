@@ -1,0 +1,22 @@
+"""Listens on 127.0.0.1 at the port given, and prints each alert that Alertmanager sends: one line of path,
+status, name and journey. Prometheus says that an alert fires; only this says that somebody would be told."""
+
+import http.server
+import json
+import sys
+
+
+class Receiver(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        length = int(self.headers.get("Content-Length", 0))
+        for alert in json.loads(self.rfile.read(length))["alerts"]:
+            labels = alert["labels"]
+            print(self.path, alert["status"], labels["alertname"], labels.get("journey", "-"), flush=True)
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Receiver).serve_forever()

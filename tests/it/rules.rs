@@ -1,0 +1,212 @@
+//! The alert rules: what each alert must carry, that its metrics exist, and that the drill profile is made of
+//! the production one. What the rules do is tested by `promtool` (alerts/tests, `.ci/check-rules`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use firedrill::rules::{PRODUCTION, compress};
+use firedrill::telemetry::catalog::{CATALOGUE, Kind};
+use serde::Deserialize;
+
+use crate::support::firedrill;
+
+#[derive(Deserialize)]
+struct File {
+    groups: Vec<Group>,
+}
+
+#[derive(Deserialize)]
+struct Group {
+    name: String,
+    interval: String,
+    rules: Vec<Rule>,
+}
+
+#[derive(Deserialize)]
+struct Rule {
+    record: Option<String>,
+    alert: Option<String>,
+    expr: String,
+    #[serde(rename = "for")]
+    lasting: Option<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+}
+
+fn parsed(text: &str) -> Vec<Group> {
+    serde_saphyr::from_str::<File>(text).unwrap().groups
+}
+
+fn rules() -> Vec<Rule> {
+    parsed(PRODUCTION)
+        .into_iter()
+        .flat_map(|group| group.rules)
+        .collect()
+}
+
+fn alerts() -> BTreeSet<String> {
+    rules().into_iter().filter_map(|rule| rule.alert).collect()
+}
+
+#[test]
+fn every_alert_says_what_it_means_and_where_to_look() {
+    for rule in rules() {
+        let Some(alert) = rule.alert else { continue };
+        let severity = rule.labels["severity"].as_str();
+        assert!(["critical", "warning"].contains(&severity), "{alert}");
+        assert!(!rule.labels["service"].is_empty(), "{alert}");
+        for key in ["summary", "description"] {
+            let text = &rule.annotations[key];
+            assert!(text.len() > 10, "{alert}: {key} {text:?}");
+            // A window in words would be wrong in the other profile.
+            let is_time = |word: &str| {
+                let number = word.trim_end_matches(['s', 'm', 'h', 'd']);
+                number != word && !number.is_empty() && number.chars().all(|c| c.is_ascii_digit())
+            };
+            assert!(!text.split_whitespace().any(is_time), "{alert}: {text}");
+        }
+        let runbook = &rule.annotations["runbook_url"];
+        assert_eq!(runbook, &format!("docs/runbooks/{alert}.md"));
+        let text = read(runbook);
+        assert!(text.starts_with(&format!("# {alert}\n")), "{runbook}");
+        for part in [
+            "What it means",
+            "Look first",
+            "Likely causes",
+            "Stop the bleeding",
+        ] {
+            assert!(
+                text.contains(&format!("\n## {part}\n")),
+                "{runbook}: {part}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_runbook_belongs_to_an_alert() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbooks");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(alerts().contains(name.trim_end_matches(".md")), "{name}");
+    }
+}
+
+/// The words of an expression that could be the name of a metric.
+fn words(expression: &str) -> impl Iterator<Item = &str> {
+    expression
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':')
+        .filter(|word| {
+            ["firedrill_", "http_", "db_", "tokio_", "process_", "otel_"]
+                .iter()
+                .any(|prefix| word.starts_with(prefix))
+                || word.contains(':')
+        })
+}
+
+#[test]
+fn every_metric_that_a_rule_asks_for_exists() {
+    let mut known: BTreeSet<String> = [
+        "process_cpu_seconds_total",
+        "tokio_worker_busy_seconds_total",
+    ]
+    .map(str::to_owned)
+    .into();
+    for metric in CATALOGUE {
+        known.extend(metric.labels.iter().map(|label| (*label).to_owned()));
+        if metric.kind == Kind::Histogram {
+            known.extend(["_bucket", "_count", "_sum"].map(|end| metric.name.to_owned() + end));
+        } else {
+            known.insert(metric.name.to_owned());
+        }
+    }
+    known.extend(rules().into_iter().filter_map(|rule| rule.record));
+    let mut asked = 0;
+    for rule in rules() {
+        for word in words(&rule.expr) {
+            assert!(known.contains(word), "{word} in {}", rule.expr);
+            asked += 1;
+        }
+    }
+    assert!(asked > 100, "the words were not found: {asked}");
+}
+
+#[test]
+fn bounds_of_buckets_exist_and_are_no_whole_numbers() {
+    for rule in rules() {
+        for (position, found) in rule.expr.match_indices("le=\"") {
+            let rest = &rule.expr[position + found.len()..];
+            let le: f64 = rest.split('"').next().unwrap().parse().unwrap();
+            assert!(
+                le.fract() > 0.0,
+                "{le}: Prometheus 2 and 3 write it differently"
+            );
+            let buckets = firedrill::telemetry::catalog::REQUEST_SECONDS;
+            assert!(
+                buckets.iter().any(|bucket| (bucket - le).abs() < 1e-12),
+                "{le}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_drill_profile_is_the_production_one_with_shorter_time() {
+    let made = compress(PRODUCTION, 60).unwrap();
+    assert!(
+        made == read("alerts/firedrill.drill.rules.yml"),
+        "make it anew: firedrill rules --compress 60 > alerts/firedrill.drill.rules.yml"
+    );
+    let (production, drill) = (parsed(PRODUCTION), parsed(&made));
+    assert_eq!(production.len(), drill.len());
+    for (long, short) in production.iter().zip(&drill) {
+        assert_eq!(long.name, short.name);
+        assert_ne!(long.interval, short.interval);
+        for (long, short) in long.rules.iter().zip(&short.rules) {
+            assert_eq!((&long.record, &long.alert), (&short.record, &short.alert));
+            assert_eq!(long.annotations, short.annotations);
+            let floor = short
+                .lasting
+                .as_deref()
+                .is_none_or(|wait| !["1s", "2s", "3s", "4s"].contains(&wait));
+            assert!(floor, "{:?}", short.alert);
+        }
+    }
+}
+
+#[test]
+fn the_command_prints_both_profiles_and_refuses_others() {
+    let run = |arguments: &[&str]| firedrill().args(arguments).output().unwrap();
+    let production = run(&["rules"]);
+    assert_eq!(String::from_utf8(production.stdout).unwrap(), PRODUCTION);
+    let drill = run(&["rules", "--compress", "60"]);
+    let committed = read("alerts/firedrill.drill.rules.yml");
+    assert_eq!(String::from_utf8(drill.stdout).unwrap(), committed);
+    assert_eq!(run(&["rules", "--compress", "0"]).status.code(), Some(2));
+}
+
+/// Each alert stands once in the record: seen on a real Prometheus, or never seen, with a reason.
+#[test]
+fn every_alert_was_seen_or_is_listed_as_never_seen() {
+    let record = read("alerts/seen-live.md");
+    let mut listed = BTreeSet::new();
+    for line in record.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let [alert, seen, how] = cells[..] else {
+            panic!("three cells: {line}");
+        };
+        assert!(["yes", "never"].contains(&seen), "{line}");
+        assert!(
+            !how.is_empty() && (seen == "yes" || how.len() > 40),
+            "{line}"
+        );
+        assert!(listed.insert(alert.trim_matches('`').to_owned()), "{line}");
+    }
+    assert_eq!(listed, alerts());
+}
