@@ -291,26 +291,34 @@ pub fn watch_for_stop(stop: &CancellationToken, parent_pipe: bool) -> Result<(),
         });
     }
     if parent_pipe {
-        let stop = stop.clone();
-        // A plain thread: the parent's death must be noticed also while every worker is blocked.
-        std::thread::Builder::new()
-            .name("parent-pipe".into())
-            .spawn(move || {
-                // An error means the same as the end: nobody holds the other side any more.
-                drop(std::io::copy(
-                    &mut std::io::stdin().lock(),
-                    &mut std::io::sink(),
-                ));
-                stop.cancel();
-                std::thread::sleep(STOP_MAX);
-                // The drain did not end, and nobody is left to end it.
-                rustix::process::kill_process(
-                    rustix::process::getpid(),
-                    rustix::process::Signal::KILL,
-                )
+        watch_parent(stop, || {
+            std::thread::sleep(STOP_MAX);
+            // The drain did not end, and nobody is left to end it.
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)
                 .expect("a process may kill itself");
-            })
-            .map_err(|error| format!("the parent cannot be watched: {error}"))?;
+        })?;
     }
     Ok(())
+}
+
+/// Cancels `stop` when standard input ends, which is when the parent does, and then runs `afterwards`. On a plain
+/// thread: the parent's death must be noticed also while every worker is blocked.
+pub fn watch_parent(
+    stop: &CancellationToken,
+    afterwards: impl FnOnce() + Send + 'static,
+) -> Result<(), String> {
+    let stop = stop.clone();
+    std::thread::Builder::new()
+        .name("parent-pipe".into())
+        .spawn(move || {
+            // An error means the same as the end: nobody holds the other side any more.
+            drop(std::io::copy(
+                &mut std::io::stdin().lock(),
+                &mut std::io::sink(),
+            ));
+            stop.cancel();
+            afterwards();
+        })
+        .map(drop)
+        .map_err(|error| format!("the parent cannot be watched: {error}"))
 }

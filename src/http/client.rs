@@ -182,6 +182,21 @@ impl Default for Client {
     }
 }
 
+/// The base URL of a server that `flag` names, without a slash at its end; or a sentence that says what is wrong
+/// with it and shows an `example`.
+pub fn base_url(flag: &str, text: &str, example: &str) -> Result<String, String> {
+    let url = text.trim().trim_end_matches('/');
+    let valid = url
+        .parse::<Uri>()
+        .is_ok_and(|uri| uri.scheme_str() == Some("http") && uri.host().is_some());
+    if valid {
+        return Ok(url.into());
+    }
+    Err(format!(
+        "{flag}: {url:?} is no URL of a server; it should look like {example}"
+    ))
+}
+
 fn client_span(method: &Method, uri: &Uri, resend: u32) -> tracing::Span {
     tracing::info_span!(
         "client",

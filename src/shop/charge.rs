@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::telemetry::catalog::Counter;
-use axum::http::{Request, StatusCode, Uri};
+use axum::http::{Request, StatusCode};
 use http_body_util::Full;
 use serde_json::json;
 use tokio::time::Instant;
@@ -220,17 +220,8 @@ impl Payments {
 
 impl Replica {
     fn new(url: &str) -> Result<Self, String> {
-        let url = url.trim().trim_end_matches('/');
-        let valid = url
-            .parse::<Uri>()
-            .is_ok_and(|uri| uri.scheme_str() == Some("http") && uri.host().is_some());
-        if !valid {
-            return Err(format!(
-                "--payments: {url:?} is no URL of a server; it should look like http://127.0.0.1:8081"
-            ));
-        }
         Ok(Self {
-            url: url.into(),
+            url: client::base_url("--payments", url, "http://127.0.0.1:8081")?,
             in_flight: AtomicUsize::new(0),
             passed_over_until: Mutex::new(None),
         })

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -283,41 +283,31 @@ impl<B: HttpBody<Data = Bytes>> HttpBody for ObservedBody<B> {
 
 /// When each request under way started, so that the oldest can be told: a request that hangs has no duration
 /// yet and shows nowhere else.
-static STARTED: OnceLock<Mutex<BTreeSet<(Instant, u64)>>> = OnceLock::new();
+static STARTED: Mutex<BTreeSet<(Instant, u64)>> = Mutex::new(BTreeSet::new());
 
 #[derive(Debug)]
 struct InFlight(u64);
 
 impl InFlight {
-    fn set() -> &'static Mutex<BTreeSet<(Instant, u64)>> {
-        STARTED.get_or_init(Mutex::default)
+    fn all() -> MutexGuard<'static, BTreeSet<(Instant, u64)>> {
+        STARTED.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn enter(started: Instant) -> Self {
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let id = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        Self::set()
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert((started, id));
+        Self::all().insert((started, id));
         Self(id)
     }
 
     fn leave(&self, started: Instant) {
-        Self::set()
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&(started, self.0));
+        Self::all().remove(&(started, self.0));
     }
 }
 
 /// Sets the age of the oldest request under way; zero when there is none.
 pub(super) fn collect() {
-    let oldest = InFlight::set()
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .first()
-        .map(|entry| entry.0);
+    let oldest = InFlight::all().first().map(|entry| entry.0);
     let age = oldest.map_or(0.0, |started| started.elapsed().as_secs_f64());
     catalog::firedrill_http_server_oldest_request_age_seconds().set(age);
 }

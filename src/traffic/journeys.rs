@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::http::{Request, StatusCode, Uri, request};
+use axum::http::{Request, StatusCode, request};
 use http_body_util::Full;
 use serde_json::json;
 use tokio::time::Instant;
@@ -42,18 +42,9 @@ pub(super) struct Users {
 impl Users {
     /// Users of the shop at this base URL.
     pub(super) fn new(shop: &str) -> Result<Self, String> {
-        let shop = shop.trim_end_matches('/');
-        let valid = shop
-            .parse::<Uri>()
-            .is_ok_and(|uri| uri.scheme_str() == Some("http") && uri.host().is_some());
-        if !valid {
-            return Err(format!(
-                "--shop: {shop:?} is no URL of a server; it should look like http://127.0.0.1:8080"
-            ));
-        }
         Ok(Self {
             client: Client::new(),
-            shop: shop.into(),
+            shop: client::base_url("--shop", shop, "http://127.0.0.1:8080")?,
             latest_order: AtomicI64::new(1),
             run: fastrand::u64(..),
         })

@@ -5,6 +5,8 @@
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::control::lifecycle::watch_parent;
+
 /// Cancels `stop` at the first signal or when standard input ends, and `kill` at the second signal.
 pub(super) fn watch(
     stop: &CancellationToken,
@@ -25,18 +27,8 @@ pub(super) fn watch(
         }
     });
     if parent_pipe {
-        let stop = stop.clone();
-        std::thread::Builder::new()
-            .name("parent-pipe".into())
-            .spawn(move || {
-                // An error means the same as the end: nobody holds the other side any more.
-                drop(std::io::copy(
-                    &mut std::io::stdin().lock(),
-                    &mut std::io::sink(),
-                ));
-                stop.cancel();
-            })
-            .map_err(|error| format!("the parent cannot be watched: {error}"))?;
+        // The sequence of stopping ends its processes by force by itself.
+        watch_parent(stop, || {})?;
     }
     Ok(())
 }
