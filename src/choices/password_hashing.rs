@@ -29,6 +29,7 @@ use std::time::Instant;
 use tokio::sync::{Semaphore, TryAcquireError};
 
 use super::{Choice, ChoiceOption};
+use crate::telemetry::account::{self, Part};
 
 /// The row of this choice.
 pub static CHOICE: Choice = Choice::new(
@@ -65,11 +66,12 @@ pub async fn run<T: Send + 'static>(
                 .expect("the semaphore is never closed");
             waited(arrived.elapsed().as_secs_f64());
             // The permit goes with the work: a caller that leaves cannot free a core that is still in use.
-            let work = tokio::task::spawn_blocking(move || {
+            let work = account::carry_work(Part::Busy, move || {
                 let result = hash();
                 drop(permit);
                 result
             });
+            let work = tokio::task::spawn_blocking(work);
             Ok(work.await.expect("hashing does not panic"))
         }
     }

@@ -102,18 +102,15 @@ impl Plane {
     }
 }
 
-/// Ends what has expired, and keeps the raw samples of histograms from piling up between scrapes.
+/// Ends what has expired.
 async fn housekeeping(plane: Plane) {
     let mut tick = tokio::time::interval(Duration::from_millis(250));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    for turn in 0_u64.. {
+    loop {
         tick.tick().await;
         plane.shocks.expire();
         let book = Arc::clone(&plane.book);
         // Writes only when something has expired, and then not on the thread that must answer.
         drop(tokio::task::spawn_blocking(move || book.expire()).await);
-        if turn % 20 == 0 {
-            plane.telemetry.upkeep();
-        }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
@@ -20,6 +20,7 @@ use super::{Plane, auth, shocks};
 use crate::choices::ChoiceOption;
 use crate::http::Problem;
 use crate::http::extract::JsonBody;
+use crate::telemetry::Format;
 
 /// The routes of `plane`, and the role's own in `more`.
 pub(super) fn router(plane: Plane, more: Router) -> Router {
@@ -44,11 +45,16 @@ pub(super) fn router(plane: Plane, more: Router) -> Router {
         .merge(guarded)
 }
 
-async fn metrics(State(plane): State<Plane>) -> Response {
-    let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+async fn metrics(State(plane): State<Plane>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT);
+    let accept = accept
+        .and_then(|accept| accept.to_str().ok())
+        .unwrap_or_default();
+    let format = Format::accepted(accept);
+    let content_type = HeaderValue::from_static(format.content_type());
     (
         [(header::CONTENT_TYPE, content_type)],
-        plane.telemetry.render(),
+        plane.telemetry.render(format),
     )
         .into_response()
 }

@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::de::DeserializeOwned;
 use tracing::{Instrument, field};
 
+use crate::telemetry::account::{self, Account, Part};
 use crate::telemetry::{catalog, context};
 
 /// The largest answer that is read.
@@ -197,7 +198,11 @@ pub fn base_url(flag: &str, text: &str, example: &str) -> Result<String, String>
     ))
 }
 
+/// Calls that belong to no trace start none: polls would bury the orders.
 fn client_span(method: &Method, uri: &Uri, resend: u32) -> tracing::Span {
+    if !context::sampled() {
+        return tracing::Span::none();
+    }
     tracing::info_span!(
         "client",
         otel.name = %method,
@@ -254,6 +259,7 @@ struct Attempt<'a> {
     peer: String,
     started: Instant,
     active: Gauge,
+    account: Option<Arc<Account>>,
     outcome: (u16, &'static str),
 }
 
@@ -268,6 +274,7 @@ impl<'a> Attempt<'a> {
             peer,
             started: Instant::now(),
             active,
+            account: account::current(),
             outcome: (0, "cancelled"),
         }
     }
@@ -290,6 +297,10 @@ impl<'a> Attempt<'a> {
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         self.active.decrement(1.0);
+        let elapsed = self.started.elapsed();
+        if let Some(account) = &self.account {
+            account.charge(Part::Downstream, elapsed);
+        }
         let (status, error_type) = self.outcome;
         let key = (self.method.clone(), self.peer.clone(), status, error_type);
         let mut series = self
@@ -312,7 +323,7 @@ impl Drop for Attempt<'_> {
                 error_type,
             )
         });
-        histogram.record(self.started.elapsed().as_secs_f64());
+        histogram.record(elapsed.as_secs_f64());
     }
 }
 

@@ -16,6 +16,7 @@ use tracing::{Instrument, Span};
 
 use super::conditions::Conditions;
 use super::ledger::{self, Charge, Ledger, Verdict};
+use crate::telemetry::account::{self, Account};
 use crate::telemetry::catalog;
 
 /// The size and speed of a bank.
@@ -48,6 +49,7 @@ struct Entry {
     charge: Charge,
     arrived: Instant,
     answer: oneshot::Sender<Decision>,
+    account: Option<Arc<Account>>,
     span: Span,
 }
 
@@ -93,6 +95,7 @@ impl Bank {
             charge,
             arrived: Instant::now(),
             answer,
+            account: account::current(),
             span: Span::current(),
         };
         self.queue.try_send(entry).map_err(|_| {
@@ -126,17 +129,23 @@ impl Slot {
                 .waits
                 .record((began - entry.arrived).as_secs_f64());
             self.meters.busy.increment(1.0);
-            let span = tracing::info_span!(parent: &entry.span, "bank", otel.name = "bank slot");
+            let span = if entry.span.is_none() {
+                Span::none()
+            } else {
+                tracing::info_span!(parent: &entry.span, "bank", otel.name = "bank slot")
+            };
             tokio::time::sleep_until(ends).instrument(span).await;
             self.meters.busy.decrement(1.0);
             free_since = ends;
             // Written down beside the slot's next charge: the disk must not change the bank's capacity.
-            tokio::spawn(decide(
+            let account = entry.account.clone();
+            let decided = decide(
                 entry,
                 self.ledger.clone(),
                 Arc::clone(&self.conditions),
                 Arc::clone(&self.meters),
-            ));
+            );
+            tokio::spawn(account::carry_for(account, decided));
         }
     }
 

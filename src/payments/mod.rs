@@ -13,6 +13,7 @@ pub mod ledger;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Json;
 use axum::extract::State;
@@ -24,6 +25,7 @@ use serde_json::json;
 use crate::control::lifecycle::{self, Context, Extras, Running};
 use crate::http::extract::{JsonBody, PathId};
 use crate::http::{Problem, Routes};
+use crate::telemetry::account::{self, Part};
 use bank::{Bank, Decision, Refused};
 use conditions::Conditions;
 use ledger::{Charge, Ledger, Verdict};
@@ -121,7 +123,10 @@ async fn charge(
         )
         .error_type("queue_full")
     })?;
-    match decision.await {
+    let asked = Instant::now();
+    let decision = decision.await;
+    account::charge(Part::Downstream, asked.elapsed());
+    match decision {
         Ok(Decision::Decided(verdict)) => Ok(answer(verdict)),
         Ok(Decision::Failed) => {
             let detail = "The bank could not do it; nothing was charged.";

@@ -20,7 +20,8 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{Instrument, field};
 
-use crate::telemetry::catalog;
+use crate::telemetry::account::{self, Part};
+use crate::telemetry::{catalog, context};
 use pool::Manager;
 pub use schema::{SEED_PASSWORD, Seed};
 
@@ -164,7 +165,9 @@ impl Store {
         seat: Option<OwnedSemaphorePermit>,
     ) -> Result<Lease, Error> {
         let leased = self.shared.pool.get().await;
-        self.shared.waits.record(asked.elapsed().as_secs_f64());
+        let waited = asked.elapsed();
+        self.shared.waits.record(waited.as_secs_f64());
+        account::charge(Part::Pool, waited);
         let connection = leased.map_err(|error| {
             if let PoolError::Backend(error) = error {
                 return Error::Database(error);
@@ -237,8 +240,10 @@ impl Lease {
         statements: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<(Self, T), Error> {
         let asked = self.asked.take().unwrap_or_else(Instant::now);
+        let turn_asked = Instant::now();
         let turn = Arc::clone(&self.shared.writer).lock_owned().await;
         self.shared.turns.record(asked.elapsed().as_secs_f64());
+        account::charge(Part::Pool, turn_asked.elapsed());
         let transaction = move |connection: &mut Connection| {
             // Goes with the work: a caller that leaves must not let the next writer in before it has ended.
             let _turn = turn;
@@ -263,10 +268,11 @@ impl Lease {
         let mut connection = self.connection.take().ok_or(Error::Lost)?;
         let on_thread = span.clone();
         // If the caller leaves, the thread ends its statement and then returns the connection to the pool.
-        let work = tokio::task::spawn_blocking(move || {
+        let work = account::carry_work(Part::Database, move || {
             let result = on_thread.in_scope(|| work(&mut connection));
             (connection, result)
         });
+        let work = tokio::task::spawn_blocking(work);
         let (connection, result) = work
             .instrument(span.clone())
             .await
@@ -303,7 +309,7 @@ impl Shared {
 
 /// Work that belongs to no trace starts none: the polls of the workers would bury the orders.
 fn database_span(operation: Operation) -> tracing::Span {
-    if tracing::Span::current().is_none() {
+    if !context::sampled() {
         return tracing::Span::none();
     }
     tracing::info_span!(

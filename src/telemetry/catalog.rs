@@ -45,6 +45,27 @@ pub const REQUEST_SECONDS: &[f64] = &[
     7.5, 10.0,
 ];
 
+/// The buckets of what a request's time went into: most parts of most requests take microseconds.
+pub const PART_SECONDS: &[f64] = &[
+    0.000_01, 0.000_1, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+];
+
+/// The buckets of polls: a request that never waits takes one.
+pub const POLLS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 1000.0];
+
+/// The buckets of allocated bytes, each four times the one before.
+pub const ALLOCATED_BYTES: &[f64] = &[
+    1024.0,
+    4096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    67_108_864.0,
+];
+
 /// The buckets of database operations (semantic conventions, refined below 5 ms).
 pub const DATABASE_SECONDS: &[f64] = &[
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0,
@@ -101,7 +122,13 @@ catalogue! {
     /// Requests that this server is working on.
     gauge Gauge http_server_active_requests(http_request_method, url_scheme);
     /// Age of the oldest request that this server is still working on: what a request that never ends shows before it has a duration.
-    gauge Gauge firedrill_http_server_oldest_request_age_seconds();
+    gauge Gauge firedrill_http_server_oldest_request_age_seconds(http_route);
+    /// What the time of a request went into: busy on a thread, ready and waiting for one, waiting for the pool, in the database, waiting for another service.
+    histogram Histogram firedrill_http_server_request_part_seconds(http_route, part) PART_SECONDS;
+    /// How often a runtime let a request run; each time it gave its thread away in between.
+    histogram Histogram firedrill_http_server_request_polls(http_route) POLLS;
+    /// Bytes that a request asked the allocator for.
+    histogram Histogram firedrill_http_server_request_allocated_bytes(http_route) ALLOCATED_BYTES;
     /// Connections that a listener of this process holds open.
     gauge Gauge firedrill_http_server_open_connections(listener);
     /// Connections that a listener may hold open; more wait in the kernel's accept queue.

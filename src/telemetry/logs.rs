@@ -2,20 +2,18 @@
 //!
 //! A log line that cannot be joined with its trace sends the reader back to guessing by time. The common JSON
 //! formatter rewrites the whole span at each field that is recorded, which costs more than the request
-//! itself; this layer looks at events alone and asks the tracer for the two ids.
+//! itself; this layer looks at events alone and takes the two ids from the request's account.
 
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use opentelemetry::trace::TraceContextExt;
 use serde_json::{Map, Value, json};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
-use tracing_subscriber::registry::LookupSpan;
 
-use super::catalog;
+use super::{catalog, context};
 
 /// Writes events as JSON lines.
 #[derive(Debug)]
@@ -32,8 +30,8 @@ impl JsonLines {
     }
 }
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for JsonLines {
-    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+impl<S: Subscriber> Layer<S> for JsonLines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let level = level_name(*event.metadata().level());
         catalog::firedrill_log_events_total(level).increment(1);
         let mut fields = Fields(Map::new());
@@ -43,9 +41,9 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for JsonLines {
         line.insert("level".into(), json!(level));
         line.insert("role".into(), json!(self.role));
         line.insert("target".into(), json!(event.metadata().target()));
-        if let Some((trace_id, span_id)) = ids(event, &context) {
-            line.insert("trace_id".into(), json!(trace_id));
-            line.insert("span_id".into(), json!(span_id));
+        if let Some(of) = context::identity() {
+            line.insert("trace_id".into(), json!(of.trace_id.to_string()));
+            line.insert("span_id".into(), json!(of.span_id.to_string()));
         }
         line.extend(fields.0);
         let mut text = Value::Object(line).to_string();
@@ -53,23 +51,6 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for JsonLines {
         // Nobody is left to tell when standard error is gone.
         drop(std::io::stderr().lock().write_all(text.as_bytes()));
     }
-}
-
-fn ids<S>(event: &Event<'_>, context: &Context<'_, S>) -> Option<(String, String)>
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-{
-    let span = context.event_span(event)?;
-    let otel = tracing::dispatcher::get_default(|dispatch| {
-        tracing_opentelemetry::get_otel_context(&span.id(), dispatch)
-    })?;
-    let span_context = otel.span().span_context().clone();
-    span_context.is_valid().then(|| {
-        (
-            span_context.trace_id().to_string(),
-            span_context.span_id().to_string(),
-        )
-    })
 }
 
 fn level_name(level: Level) -> &'static str {

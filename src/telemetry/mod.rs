@@ -6,28 +6,39 @@
 //!
 //! - [`catalog`]: every metric, as a typed function
 //! - [`observe`]: the outermost layer of a server, which counts each request in `Drop`
-//! - [`context`]: trace context between processes
+//! - `in_flight`: the requests under way
+//! - [`account`]: what a request's time and memory went into
+//! - [`context`], `sampler`: trace context between processes, and which traces are kept
+//! - `exposition`, `histogram`: what a scrape is answered
 //! - `traces`, `logs`, `process`, `runtime`: spans over OTLP, JSON lines, the process and its runtime
+//! - `alloc`: the allocator, which counts
 
+pub mod account;
+mod alloc;
 pub mod catalog;
 pub mod context;
+mod exposition;
+mod histogram;
+mod in_flight;
 mod logs;
 pub mod observe;
 mod process;
 mod runtime;
+mod sampler;
 mod traces;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry};
 
+pub use exposition::Format;
 pub use runtime::probe as probe_runtime;
+use sampler::Sampler;
 
 /// How a role wants to be observed.
 #[derive(Debug, Clone)]
@@ -38,6 +49,8 @@ pub struct Config {
     pub log_filter: String,
     /// Whether spans are exported.
     pub traces: bool,
+    /// Which traces are kept: the name and the argument of a sampler, as `OTEL_TRACES_SAMPLER` has them.
+    pub sampler: (Option<String>, Option<String>),
 }
 
 /// Reads at each scrape what is cheaper to ask than to count.
@@ -46,7 +59,7 @@ type Collector = Box<dyn Fn() + Send + Sync>;
 /// The telemetry of this process. Exists once; [`Telemetry::shutdown`] flushes it.
 #[derive(Debug)]
 pub struct Telemetry {
-    prometheus: PrometheusHandle,
+    metrics: exposition::Kept,
     tracer_provider: Option<SdkTracerProvider>,
     collectors: Collectors,
 }
@@ -62,11 +75,16 @@ impl std::fmt::Debug for Collectors {
 
 /// Installs metrics, logs and traces for this process. A sentence says what was wrong otherwise.
 pub fn init(config: &Config) -> Result<Telemetry, String> {
-    let prometheus = install_metrics()?;
+    let (name, argument) = &config.sampler;
+    let sampler = Sampler::named(name.as_deref(), argument.as_deref())?;
+    let metrics = exposition::install()?;
     let tracer_provider = config
         .traces
         .then(|| traces::provider(config.role))
         .transpose()?;
+    if tracer_provider.is_some() {
+        context::sample_by(sampler);
+    }
     // The SDK would log each export that fails; ours counts them and logs the first. A filter may ask for more.
     let filter: EnvFilter = format!("opentelemetry=off,{}", config.log_filter)
         .parse()
@@ -77,14 +95,14 @@ pub fn init(config: &Config) -> Result<Telemetry, String> {
             )
         })?;
     let spans = tracer_provider.as_ref().map(|provider| {
-        // Where a span was written in the code and on which thread it ran costs half of the export and
-        // answers no question of a reader; busy and idle time tell work from waiting.
+        // Where a span was written in the code and on which thread it ran costs half of the export and answers no
+        // question of a reader; what its time went into stands in the request's account.
         tracing_opentelemetry::layer()
             .with_tracer(provider.tracer("firedrill"))
             .with_location(false)
             .with_threads(false)
             .with_target(false)
-            .with_tracked_inactivity(true)
+            .with_tracked_inactivity(false)
             .with_filter(tracing_subscriber::filter::filter_fn(|metadata| {
                 metadata.is_span() && metadata.target().starts_with("firedrill")
             }))
@@ -96,7 +114,7 @@ pub fn init(config: &Config) -> Result<Telemetry, String> {
         .map_err(|_| "telemetry is already installed in this process".to_owned())?;
     count_panics();
     let telemetry = Telemetry {
-        prometheus,
+        metrics,
         tracer_provider,
         collectors: Collectors::default(),
     };
@@ -105,30 +123,6 @@ pub fn init(config: &Config) -> Result<Telemetry, String> {
     telemetry.collect(observe::collect);
     catalog::firedrill_build_info(env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(telemetry)
-}
-
-fn install_metrics() -> Result<PrometheusHandle, String> {
-    let mut builder = PrometheusBuilder::new();
-    for metric in catalog::CATALOGUE
-        .iter()
-        .filter(|metric| !metric.buckets.is_empty())
-    {
-        builder = builder
-            .set_buckets_for_metric(Matcher::Full(metric.name.into()), metric.buckets)
-            .map_err(|error| error.to_string())?;
-    }
-    let handle = builder
-        .install_recorder()
-        .map_err(|error| error.to_string())?;
-    for metric in catalog::CATALOGUE {
-        let help = metric.help.trim();
-        match metric.kind {
-            catalog::Kind::Counter => metrics::describe_counter!(metric.name, help),
-            catalog::Kind::Gauge => metrics::describe_gauge!(metric.name, help),
-            catalog::Kind::Histogram => metrics::describe_histogram!(metric.name, help),
-        }
-    }
-    Ok(handle)
 }
 
 /// Counts panics and logs each as one line: the default hook's text would break the log.
@@ -159,9 +153,9 @@ impl Telemetry {
         collectors.push(Box::new(collector));
     }
 
-    /// The Prometheus text format, version 0.0.4.
+    /// Every metric, as text in this format.
     #[must_use]
-    pub fn render(&self) -> String {
+    pub fn render(&self, format: Format) -> String {
         for collector in self
             .collectors
             .0
@@ -171,16 +165,10 @@ impl Telemetry {
         {
             collector();
         }
-        let mut text = self.prometheus.render();
-        process::render(&mut text);
-        runtime::render(&mut text);
-        text
-    }
-
-    /// Moves raw histogram samples into their buckets. Without it a process that nobody scrapes keeps every
-    /// sample; call it every few seconds.
-    pub fn upkeep(&self) {
-        self.prometheus.run_upkeep();
+        self.metrics.render(format, |text| {
+            process::render(text);
+            runtime::render(text);
+        })
     }
 
     /// Sends what is still queued, for at most `timeout`. Blocks; call it when the servers have stopped.

@@ -5,21 +5,22 @@
 //! and travels with the answer's body, so that the duration ends when the last byte was handed over. It
 //! belongs to one route, and its handles are cached: a request builds no label.
 
-use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
-use axum::http::{HeaderMap, Method, Response};
+use axum::http::{Method, Response};
 use metrics::{Gauge, Histogram};
 use tower::{Layer, Service};
 use tracing::{Instrument, Span, field};
 
+use super::account::{Account, Part};
+use super::in_flight::InFlight;
 use super::{catalog, context};
 
 /// Put into a response's extensions by who knows why it is an error: a short, fixed word for the label
@@ -37,60 +38,102 @@ pub struct Observe {
     route: Arc<Route>,
 }
 
+/// The series of one route. Few exist, so a list is searched faster than a table.
 #[derive(Debug)]
 struct Route {
     name: &'static str,
-    series: RwLock<HashMap<(&'static str, u16, &'static str), Histogram>>,
-    active: HashMap<&'static str, Gauge>,
+    durations: RwLock<Vec<(Outcome, Histogram)>>,
+    active: [Gauge; METHODS.len()],
+    parts: [Histogram; Part::ALL.len()],
+    polls: Histogram,
+    allocated: Histogram,
+    in_flight: Mutex<InFlight>,
+    oldest: Gauge,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Outcome {
+    method: usize,
+    /// Zero if there was no answer.
+    status: u16,
+    error_type: &'static str,
 }
 
 impl Observe {
     /// Observes `route`; the series of each of `expected` (method and status) exist at zero from now on.
     #[must_use]
     pub fn new(route: &'static str, expected: &[(Method, u16)]) -> Self {
-        let active = METHODS
-            .iter()
-            .map(|method| {
-                (
-                    *method,
-                    catalog::http_server_active_requests(*method, "http"),
-                )
-            })
-            .collect();
+        let active = |method| catalog::http_server_active_requests(method, "http");
+        let part =
+            |part: Part| catalog::firedrill_http_server_request_part_seconds(route, part.name());
         let route = Route {
             name: route,
-            series: RwLock::default(),
-            active,
+            durations: RwLock::default(),
+            active: METHODS.map(active),
+            parts: Part::ALL.map(part),
+            polls: catalog::firedrill_http_server_request_polls(route),
+            allocated: catalog::firedrill_http_server_request_allocated_bytes(route),
+            in_flight: Mutex::default(),
+            oldest: catalog::firedrill_http_server_oldest_request_age_seconds(route),
         };
         for (method, status) in expected {
-            drop(route.histogram(method_name(method), *status, default_error_type(*status)));
+            drop(route.duration(Outcome {
+                method: method_index(method),
+                status: *status,
+                error_type: default_error_type(*status),
+            }));
         }
-        Self {
-            route: Arc::new(route),
-        }
+        let route = Arc::new(route);
+        lock(&ROUTES).push(Arc::downgrade(&route));
+        Self { route }
     }
 }
 
 impl Route {
-    fn histogram(&self, method: &'static str, status: u16, error_type: &'static str) -> Histogram {
-        let key = (method, status, error_type);
-        let cached = self
-            .series
+    fn duration(&self, outcome: Outcome) -> Histogram {
+        let known = |durations: &[(Outcome, Histogram)]| {
+            let found = durations.iter().find(|(of, _)| *of == outcome);
+            found.map(|(_, histogram)| histogram.clone())
+        };
+        let durations = self
+            .durations
             .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&key)
-            .cloned();
-        cached.unwrap_or_else(|| {
-            let code = if status == 0 {
-                String::new()
-            } else {
-                status.to_string()
-            };
-            let made =
-                catalog::http_server_request_duration_seconds(method, self.name, code, error_type);
-            let mut series = self.series.write().unwrap_or_else(PoisonError::into_inner);
-            series.entry(key).or_insert(made).clone()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(histogram) = known(&durations) {
+            return histogram;
+        }
+        drop(durations);
+        let mut durations = self
+            .durations
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        // Another request may have been quicker.
+        known(&durations).unwrap_or_else(|| {
+            let made = outcome.series(self.name);
+            durations.push((outcome, made.clone()));
+            made
         })
+    }
+
+    /// Records what the request that has this account went through until now.
+    fn record(&self, account: &Account, outcome: Outcome, elapsed: Duration) {
+        self.duration(outcome).record(elapsed.as_secs_f64());
+        for (part, histogram) in Part::ALL.into_iter().zip(&self.parts) {
+            histogram.record(account.spent(part).as_secs_f64());
+        }
+        self.polls.record(account.polls() as f64);
+        self.allocated.record(account.allocated() as f64);
+    }
+}
+
+impl Outcome {
+    fn series(self, route: &'static str) -> Histogram {
+        let code = match self.status {
+            0 => String::new(),
+            status => status.to_string(),
+        };
+        let method = METHODS[self.method];
+        catalog::http_server_request_duration_seconds(method, route, code, self.error_type)
     }
 }
 
@@ -98,12 +141,10 @@ const METHODS: [&str; 8] = [
     "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "_OTHER",
 ];
 
-/// A bounded name: methods that the client invents all become `_OTHER`.
-fn method_name(method: &Method) -> &'static str {
-    METHODS
-        .into_iter()
-        .find(|known| *known == method.as_str())
-        .unwrap_or("_OTHER")
+/// The place of its bounded name: methods that the client invents all become `_OTHER`.
+fn method_index(method: &Method) -> usize {
+    let found = METHODS.iter().position(|known| *known == method.as_str());
+    found.unwrap_or(METHODS.len() - 1)
 }
 
 fn default_error_type(status: u16) -> &'static str {
@@ -152,8 +193,10 @@ where
 
     fn call(&mut self, request: Request) -> Self::Future {
         let mut guard = Guard::start(&self.route, &request);
+        let account = Arc::clone(&guard.account);
         let span = guard.span.clone();
-        let inner = self.inner.call(request).instrument(span);
+        let inner = account.run(Part::Busy, || self.inner.call(request));
+        let inner = account.follow(inner.instrument(span));
         Box::pin(async move {
             let response = inner.await?;
             guard.answered(&response);
@@ -170,76 +213,97 @@ where
 /// Records the request when it is dropped: with the answer's status if there was one, else as `cancelled`.
 struct Guard {
     route: Arc<Route>,
-    method: &'static str,
+    account: Arc<Account>,
+    outcome: Outcome,
     started: Instant,
-    in_flight: InFlight,
-    status: u16,
-    error_type: &'static str,
+    /// Where its start is noted.
+    place: usize,
     span: Span,
 }
 
 impl Guard {
     fn start(route: &Arc<Route>, request: &Request) -> Self {
-        let method = method_name(request.method());
-        if let Some(active) = route.active.get(method) {
-            active.increment(1.0);
-        }
+        let method = method_index(request.method());
+        route.active[method].increment(1.0);
         let started = Instant::now();
+        let (account, span) = context::open(Some(request.headers()), || {
+            server_span(route.name, METHODS[method], request.uri())
+        });
         Self {
             route: Arc::clone(route),
-            method,
+            account,
+            outcome: Outcome {
+                method,
+                status: 0,
+                error_type: "cancelled",
+            },
             started,
-            in_flight: InFlight::enter(started),
-            status: 0,
-            error_type: "cancelled",
-            span: server_span(route.name, method, request.uri(), request.headers()),
+            place: lock(&route.in_flight).enter(started),
+            span,
         }
     }
 
     fn answered<B>(&mut self, response: &Response<B>) {
-        self.status = response.status().as_u16();
+        let status = response.status().as_u16();
         let named = response
             .extensions()
             .get::<ErrorType>()
             .map(|error_type| error_type.0);
-        self.error_type = named.unwrap_or_else(|| default_error_type(self.status));
-        self.span
-            .record("http.response.status_code", i64::from(self.status));
+        self.outcome.status = status;
+        self.outcome.error_type = named.unwrap_or_else(|| default_error_type(status));
+    }
+
+    /// Tells the span how the request ended and what it went through.
+    fn tell_span(&self) {
+        let (span, account) = (&self.span, &self.account);
+        if self.outcome.status > 0 {
+            span.record("http.response.status_code", i64::from(self.outcome.status));
+        }
+        if !self.outcome.error_type.is_empty() {
+            span.record("error.type", self.outcome.error_type);
+        }
+        if self.outcome.status >= 500 {
+            span.record("otel.status_code", "ERROR");
+        }
+        for (part, field) in Part::ALL.into_iter().zip(PART_FIELDS) {
+            span.record(field, account.spent(part).as_secs_f64());
+        }
+        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        span.record("firedrill.polls", number(account.polls()));
+        span.record("firedrill.allocated_bytes", number(account.allocated()));
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let histogram = self
-            .route
-            .histogram(self.method, self.status, self.error_type);
-        histogram.record(self.started.elapsed().as_secs_f64());
-        if let Some(active) = self.route.active.get(self.method) {
-            active.decrement(1.0);
+        let elapsed = self.started.elapsed();
+        let (route, account) = (&self.route, &self.account);
+        account.enter(|| route.record(account, self.outcome, elapsed));
+        route.active[self.outcome.method].decrement(1.0);
+        if !self.span.is_none() {
+            self.tell_span();
         }
-        if !self.error_type.is_empty() {
-            self.span.record("error.type", self.error_type);
-        }
-        if self.status >= 500 {
-            self.span.record("otel.status_code", "ERROR");
-        }
-        self.in_flight.leave(self.started);
+        lock(&route.in_flight).leave(self.place);
     }
 }
 
-fn server_span(
-    route: &'static str,
-    method: &'static str,
-    uri: &axum::http::Uri,
-    headers: &HeaderMap,
-) -> Span {
+/// The span's fields for the parts of its time, in seconds, in the order of [`Part::ALL`].
+const PART_FIELDS: [&str; Part::ALL.len()] = [
+    "firedrill.busy_s",
+    "firedrill.ready_s",
+    "firedrill.pool_s",
+    "firedrill.database_s",
+    "firedrill.downstream_s",
+];
+
+fn server_span(route: &'static str, method: &'static str, uri: &axum::http::Uri) -> Span {
     let span_method = if method == "_OTHER" { "HTTP" } else { method };
     let matched = (route != UNMATCHED).then_some(route);
     let name = matched.map_or_else(
         || span_method.to_owned(),
         |route| format!("{span_method} {route}"),
     );
-    let span = tracing::info_span!(
+    tracing::info_span!(
         "server",
         otel.name = name,
         otel.kind = "server",
@@ -250,9 +314,14 @@ fn server_span(
         error.type = field::Empty,
         url.path = uri.path(),
         url.scheme = "http",
-    );
-    context::adopt_parent(&span, headers);
-    span
+        firedrill.busy_s = field::Empty,
+        firedrill.ready_s = field::Empty,
+        firedrill.pool_s = field::Empty,
+        firedrill.database_s = field::Empty,
+        firedrill.downstream_s = field::Empty,
+        firedrill.polls = field::Empty,
+        firedrill.allocated_bytes = field::Empty,
+    )
 }
 
 /// The body, and with it the guard: dropped together when the last byte is out or the client is gone.
@@ -281,33 +350,18 @@ impl<B: HttpBody<Data = Bytes>> HttpBody for ObservedBody<B> {
     }
 }
 
-/// When each request under way started, so that the oldest can be told: a request that hangs has no duration
-/// yet and shows nowhere else.
-static STARTED: Mutex<BTreeSet<(Instant, u64)>> = Mutex::new(BTreeSet::new());
+/// Every route of this process that is observed.
+static ROUTES: Mutex<Vec<Weak<Route>>> = Mutex::new(Vec::new());
 
-#[derive(Debug)]
-struct InFlight(u64);
-
-impl InFlight {
-    fn all() -> MutexGuard<'static, BTreeSet<(Instant, u64)>> {
-        STARTED.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn enter(started: Instant) -> Self {
-        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-        let id = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        Self::all().insert((started, id));
-        Self(id)
-    }
-
-    fn leave(&self, started: Instant) {
-        Self::all().remove(&(started, self.0));
+/// Sets the age of the oldest request under way at each route; zero where there is none.
+pub(super) fn collect() {
+    for route in lock(&ROUTES).iter().filter_map(Weak::upgrade) {
+        let oldest = lock(&route.in_flight).oldest();
+        let age = oldest.map_or(0.0, |started| started.elapsed().as_secs_f64());
+        route.oldest.set(age);
     }
 }
 
-/// Sets the age of the oldest request under way; zero when there is none.
-pub(super) fn collect() {
-    let oldest = InFlight::all().first().map(|entry| entry.0);
-    let age = oldest.map_or(0.0, |started| started.elapsed().as_secs_f64());
-    catalog::firedrill_http_server_oldest_request_age_seconds().set(age);
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -16,10 +16,10 @@ use opentelemetry_otlp::{Protocol, SpanExporter as OtlpExporter, WithExportConfi
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{
-    BatchSpanProcessor, SdkTracerProvider, Span, SpanData, SpanExporter, SpanProcessor,
+    BatchSpanProcessor, Sampler, SdkTracerProvider, Span, SpanData, SpanExporter, SpanProcessor,
 };
 
-use super::catalog;
+use super::{catalog, context};
 
 /// Builds the provider of tracers for a role.
 pub(super) fn provider(role: &'static str) -> Result<SdkTracerProvider, String> {
@@ -35,6 +35,9 @@ pub(super) fn provider(role: &'static str) -> Result<SdkTracerProvider, String> 
     let processor = BatchSpanProcessor::builder(CountingExporter::new(exporter)).build();
     Ok(SdkTracerProvider::builder()
         .with_resource(resource(role))
+        // What comes this far was decided by ours, before its span was built.
+        .with_sampler(Sampler::AlwaysOn)
+        .with_id_generator(context::Ids)
         .with_span_processor(CountingProcessor(catalog::firedrill_spans_ended_total()))
         .with_span_processor(processor)
         .build())

@@ -11,7 +11,7 @@ use axum::http::{Request, StatusCode, request};
 use http_body_util::Full;
 use serde_json::json;
 use tokio::time::Instant;
-use tracing::{Instrument, field};
+use tracing::{Span, field};
 
 use super::load::Journey;
 use crate::http::{Client, client, deadline};
@@ -27,6 +27,16 @@ const CUSTOMERS: u32 = 1_000;
 /// How strongly users prefer the same items: the share of item `n` falls with `n` (the hottest one in a
 /// hundred items gets about a third of the looks).
 const HEAT: f64 = 4.0;
+
+/// The span of a journey, the root of its trace.
+pub(super) fn span(journey: Journey) -> Span {
+    tracing::info_span!(
+        "journey",
+        otel.name = journey.name(),
+        otel.status_code = field::Empty,
+        error.type = field::Empty,
+    )
+}
 
 /// The users of one shop.
 #[derive(Debug)]
@@ -61,21 +71,7 @@ impl Users {
         if remaining.is_zero() {
             return Err("timeout");
         }
-        let span = tracing::info_span!(
-            "journey",
-            otel.name = journey.name(),
-            otel.status_code = field::Empty,
-            error.type = field::Empty,
-        );
-        let outcome = self
-            .request(journey, random, remaining)
-            .instrument(span.clone())
-            .await;
-        if let Err(error) = outcome {
-            span.record("error.type", error);
-            span.record("otel.status_code", "ERROR");
-        }
-        outcome
+        self.request(journey, random, remaining).await
     }
 
     async fn request(

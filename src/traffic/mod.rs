@@ -22,11 +22,12 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::control::lifecycle::{self, Context, Extras, Running};
 use crate::http::Problem;
 use crate::http::extract::{JsonBody, ValidQuery};
-use crate::telemetry::catalog;
+use crate::telemetry::{catalog, context};
 use journeys::Users;
 use load::{Change, Journey, Load};
 use report::{Recorder, Report};
@@ -120,8 +121,14 @@ async fn arrive(load: Arc<Load>, recorder: Arc<Recorder>, users: Arc<Users>, see
         };
         let (users, choice) = (Arc::clone(&users), random.fork());
         tokio::spawn(async move {
-            let outcome = users.go(journey, choice, intended).await;
-            ticket.ended(outcome);
+            let (account, span) = context::open(None, || journeys::span(journey));
+            let journey = users.go(journey, choice, intended);
+            let outcome = account.follow(journey.instrument(span.clone())).await;
+            account.enter(|| ticket.ended(outcome));
+            if let Err(error) = outcome {
+                span.record("error.type", error);
+                span.record("otel.status_code", "ERROR");
+            }
             drop(place);
         });
     }

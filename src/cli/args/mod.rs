@@ -58,6 +58,10 @@ pub(super) struct Common {
     otel_sdk_disabled: Option<String>,
     #[arg(long, global = true, env = "OTEL_TRACES_EXPORTER", hide = true)]
     otel_traces_exporter: Option<String>,
+    #[arg(long, global = true, env = "OTEL_TRACES_SAMPLER", hide = true)]
+    pub(super) otel_traces_sampler: Option<String>,
+    #[arg(long, global = true, env = "OTEL_TRACES_SAMPLER_ARG", hide = true)]
+    pub(super) otel_traces_sampler_arg: Option<String>,
 }
 
 impl Common {

@@ -56,6 +56,10 @@ impl RoleArgs {
                 role,
                 log_filter: common.log.clone(),
                 traces: common.traces(),
+                sampler: (
+                    common.otel_traces_sampler.clone(),
+                    common.otel_traces_sampler_arg.clone(),
+                ),
             },
         }
     }

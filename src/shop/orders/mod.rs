@@ -25,7 +25,7 @@ use crate::http::extract::{JsonBody, PathId};
 use crate::http::{Deadline, Problem};
 use crate::store::model::{Order, Status};
 use crate::store::{self, Lease, Operation};
-use crate::telemetry::catalog;
+use crate::telemetry::{account, catalog};
 use rows::Refusal;
 pub(super) use rows::settle;
 
@@ -161,7 +161,9 @@ pub(super) async fn place(
         ));
     }
     let tasks = shop.tasks.clone();
-    let finishing = tasks.spawn(run(shop, key, order, deadline).in_current_span());
+    let finishing = tasks.spawn(account::carry(
+        run(shop, key, order, deadline).in_current_span(),
+    ));
     finishing.await.map_err(|error| Problem::internal(&error))?
 }
 
