@@ -38,6 +38,10 @@ pub fn run() -> Result<u8, String> {
         Command::Drill(args) => drill::run(args, &common),
         Command::Health(args) => health::run(&args),
         Command::Rules(args) => rules::run(&args).map(|()| 0),
+        Command::Telemetry => {
+            print(&crate::telemetry::document::markdown());
+            Ok(0)
+        }
     }
 }
 
@@ -68,7 +72,7 @@ fn plan(args: &UpArgs, common: &args::Common, dir: PathBuf) -> Result<up::Plan, 
         run_for: args.run_for,
         token: common.token.clone(),
         otlp_endpoint: common.otlp_endpoint.clone(),
-        traces: common.traces(),
+        traces: common.traces().is_some(),
         log_filter: common.log.clone(),
         terminal: std::io::stdout().is_terminal(),
         parent_pipe: args.parent_pipe,

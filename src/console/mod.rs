@@ -51,7 +51,7 @@ pub fn run(config: Config) -> Result<(), String> {
     }
     check_bind("the OTLP receiver", otlp, token.as_deref())?;
     // Its own spans would come back to it, one for each export of the last, and for each look at each role.
-    role.telemetry.traces = false;
+    role.telemetry.traces = None;
     let page = role.data.unwrap_or(role.control);
     let guard = Guard::new(page, token.as_deref());
     lifecycle::run(&role, Extras::default(), async move |context| {

@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::de::DeserializeOwned;
 use tracing::{Instrument, field};
 
+use super::connections::CountingConnector;
 use crate::telemetry::account::{self, Account, Part};
 use crate::telemetry::{catalog, context};
 
@@ -70,7 +71,7 @@ impl Answer {
 /// An HTTP/1.1 client. Clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Client {
-    inner: hyper_util::client::legacy::Client<HttpConnector, Full<Bytes>>,
+    inner: hyper_util::client::legacy::Client<CountingConnector, Full<Bytes>>,
     series: Arc<Mutex<HashMap<SeriesKey, Histogram>>>,
 }
 
@@ -86,7 +87,7 @@ impl Client {
         let inner = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(20))
-            .build(connector);
+            .build(CountingConnector(connector));
         Self {
             inner,
             series: Arc::default(),
@@ -219,7 +220,7 @@ fn client_span(method: &Method, uri: &Uri, resend: u32) -> tracing::Span {
 }
 
 async fn exchange(
-    client: &hyper_util::client::legacy::Client<HttpConnector, Full<Bytes>>,
+    client: &hyper_util::client::legacy::Client<CountingConnector, Full<Bytes>>,
     request: Request<Full<Bytes>>,
     peer: &str,
 ) -> Result<Answer, Error> {

@@ -5,6 +5,7 @@
 //! what is allowed.
 
 pub mod client;
+mod connections;
 pub mod deadline;
 pub mod extract;
 pub mod problem;

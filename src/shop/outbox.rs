@@ -2,20 +2,22 @@
 //!
 //! The event is written in the order's own transaction, so that there is never an order without its event
 //! nor an event without its order. This worker delivers: it asks for the shipment and removes the event, both
-//! in one transaction, so that a crash at any point neither loses nor doubles it.
+//! in one transaction, so that a crash at any point neither loses nor doubles it. A delivery is a trace of its own,
+//! for many orders share it, and has a link to each order that it is for.
 
 use std::time::Duration;
 
 use crate::telemetry::catalog::{Counter, Gauge};
-use rusqlite::Transaction;
+use rusqlite::{Connection, Transaction};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span, field};
 
 use super::now_ms;
-use crate::store::{Operation, Store};
-use crate::telemetry::catalog;
+use crate::store::{self, Operation, Store};
+use crate::telemetry::{catalog, context};
 
 /// Events that one transaction delivers.
-const BATCH: i64 = 100;
+const BATCH: usize = 100;
 
 /// How long the worker rests when there is nothing to do, or when a batch failed.
 const REST: Duration = Duration::from_millis(200);
@@ -24,16 +26,9 @@ const REST: Duration = Duration::from_millis(200);
 pub(super) async fn run(store: Store, stop: CancellationToken) {
     let meters = Meters::new();
     while !stop.is_cancelled() {
-        let delivered = store
-            .write(Operation::new("DELETE", "outbox"), deliver)
-            .await;
-        match delivered {
-            Ok(batch) => {
-                meters.report(&batch);
-                if batch.delivered == BATCH.unsigned_abs() {
-                    continue;
-                }
-            }
+        match deliver_some(&store, &meters).await {
+            Ok(BATCH) => continue,
+            Ok(_) => {}
             Err(error) => {
                 meters.failed.increment(1);
                 tracing::warn!(target: "outbox", error = %error, "A batch was not delivered; it will be tried again.");
@@ -46,35 +41,91 @@ pub(super) async fn run(store: Store, stop: CancellationToken) {
     }
 }
 
-struct Batch {
-    delivered: u64,
-    waiting: i64,
-    oldest_ms: Option<i64>,
+/// Delivers the oldest events; how many there were.
+async fn deliver_some(store: &Store, meters: &Meters) -> Result<usize, store::Error> {
+    let waiting = store.read(Operation::new("SELECT", "outbox"), look).await?;
+    meters.show(&waiting);
+    let events = waiting.oldest;
+    let count = events.len();
+    if count == 0 {
+        return Ok(0);
+    }
+    let origins = events
+        .iter()
+        .filter_map(|event| event.traceparent.as_deref());
+    let (account, span) = context::open_linked(origins, || delivery_span(count));
+    let delivering = store.write(Operation::new("DELETE", "outbox"), move |transaction| {
+        deliver(transaction, &events)
+    });
+    let delivered = account.follow(delivering.instrument(span.clone())).await;
+    if delivered.is_err() {
+        span.record("error.type", "database");
+        span.record("otel.status_code", "ERROR");
+    }
+    delivered?;
+    meters.delivered.increment(count as u64);
+    Ok(count)
 }
 
-fn deliver(transaction: &Transaction<'_>) -> rusqlite::Result<Batch> {
-    let mut select =
-        transaction.prepare_cached("SELECT id, order_id FROM outbox ORDER BY id LIMIT ?1")?;
-    let rows = select.query_map([BATCH], |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
-    })?;
-    let events = rows.collect::<Result<Vec<_>, _>>()?;
-    for (event, order) in &events {
-        transaction
-            .prepare_cached("INSERT INTO shipments VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
-            .execute([*order, now_ms()])?;
-        transaction
-            .prepare_cached("DELETE FROM outbox WHERE id = ?1")?
-            .execute([*event])?;
-    }
-    let (waiting, oldest_ms) = transaction
+fn delivery_span(events: usize) -> Span {
+    tracing::info_span!(
+        "outbox",
+        otel.name = "process outbox",
+        otel.kind = "consumer",
+        otel.status_code = field::Empty,
+        error.type = field::Empty,
+        messaging.system = "outbox",
+        messaging.destination.name = "outbox",
+        messaging.operation.name = "process",
+        messaging.operation.type = "process",
+        messaging.batch.message_count = i64::try_from(events).unwrap_or(i64::MAX),
+    )
+}
+
+struct Waiting {
+    count: i64,
+    oldest_ms: Option<i64>,
+    oldest: Vec<Event>,
+}
+
+struct Event {
+    id: i64,
+    order: i64,
+    traceparent: Option<String>,
+}
+
+fn look(connection: &Connection) -> rusqlite::Result<Waiting> {
+    let (count, oldest_ms) = connection
         .prepare_cached("SELECT count(*), min(created_at_ms) FROM outbox")?
         .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(Batch {
-        delivered: events.len() as u64,
-        waiting,
+    let query = format!("SELECT id, order_id, traceparent FROM outbox ORDER BY id LIMIT {BATCH}");
+    let oldest = connection
+        .prepare_cached(&query)?
+        .query_map([], |row| {
+            Ok(Event {
+                id: row.get(0)?,
+                order: row.get(1)?,
+                traceparent: row.get(2)?,
+            })
+        })?
+        .collect::<Result<_, _>>()?;
+    Ok(Waiting {
+        count,
         oldest_ms,
+        oldest,
     })
+}
+
+fn deliver(transaction: &Transaction<'_>, events: &[Event]) -> rusqlite::Result<()> {
+    for event in events {
+        transaction
+            .prepare_cached("INSERT INTO shipments VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+            .execute([event.order, now_ms()])?;
+        transaction
+            .prepare_cached("DELETE FROM outbox WHERE id = ?1")?
+            .execute([event.id])?;
+    }
+    Ok(())
 }
 
 struct Meters {
@@ -99,10 +150,9 @@ impl Meters {
         meters
     }
 
-    fn report(&self, batch: &Batch) {
-        self.delivered.increment(batch.delivered);
-        self.depth.set(batch.waiting as f64);
-        let age_ms = batch
+    fn show(&self, waiting: &Waiting) {
+        self.depth.set(waiting.count as f64);
+        let age_ms = waiting
             .oldest_ms
             .map_or(0, |oldest| now_ms().saturating_sub(oldest));
         self.lag.set(age_ms as f64 / 1000.0);

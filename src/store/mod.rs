@@ -94,6 +94,7 @@ impl Store {
     pub fn open(path: &Path, seed: Seed) -> Result<Self, String> {
         let manager = Manager {
             path: path.to_owned(),
+            creations: catalog::db_client_connection_create_time_seconds(POOL),
         };
         let in_words = |error: rusqlite::Error| {
             format!("the database {} cannot be opened: {error}", path.display())

@@ -4,15 +4,19 @@
 //! somebody else's.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool::managed;
 use rusqlite::Connection;
+
+use crate::telemetry::catalog::Histogram;
 
 /// Makes connections to one database file.
 #[derive(Debug)]
 pub(super) struct Manager {
     pub(super) path: PathBuf,
+    /// How long it took to make each.
+    pub(super) creations: Histogram,
 }
 
 impl Manager {
@@ -34,7 +38,10 @@ impl managed::Manager for Manager {
 
     async fn create(&self) -> Result<Connection, rusqlite::Error> {
         // Opening takes well under a millisecond and happens once for each place in the pool.
-        self.connect()
+        let began = Instant::now();
+        let connection = self.connect()?;
+        self.creations.record(began.elapsed().as_secs_f64());
+        Ok(connection)
     }
 
     async fn recycle(

@@ -5,7 +5,8 @@
 use rusqlite::{Connection, params};
 
 /// Each step brings the schema from its index to the next; `user_version` counts the steps taken.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE shop (id TEXT NOT NULL) STRICT;
     INSERT INTO shop VALUES (lower(hex(randomblob(8))));
     CREATE TABLE items (
@@ -47,7 +48,10 @@ const MIGRATIONS: &[&str] = &["
         expires_at_ms INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX sessions_by_end ON sessions (expires_at_ms);
-"];
+",
+    // Which request left the event, so that its delivery can be found from there.
+    "ALTER TABLE outbox ADD COLUMN traceparent TEXT",
+];
 
 /// What a new database is filled with.
 #[derive(Debug, Clone, Copy)]

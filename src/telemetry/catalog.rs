@@ -8,6 +8,8 @@
 //! Names follow the OpenTelemetry semantic conventions where these have one, else `firedrill_*` in base
 //! units. A label with an empty value is left out: to Prometheus both mean the same.
 
+use std::fmt::{self, Write as _};
+
 use metrics::{Label, SharedString};
 
 pub use metrics::{Counter, Gauge, Histogram};
@@ -119,6 +121,8 @@ macro_rules! catalogue {
 catalogue! {
     /// Duration of a request in this server, from its headers read to its answer sent or abandoned. The SLI; its count is the request counter.
     histogram Histogram http_server_request_duration_seconds(http_request_method, http_route, http_response_status_code, error_type) REQUEST_SECONDS;
+    /// Time from a request's headers read to the headers of its answer ready. What the duration has above it went into the body.
+    histogram Histogram firedrill_http_server_headers_duration_seconds(http_route) REQUEST_SECONDS;
     /// Requests that this server is working on.
     gauge Gauge http_server_active_requests(http_request_method, url_scheme);
     /// Age of the oldest request that this server is still working on: what a request that never ends shows before it has a duration.
@@ -138,6 +142,8 @@ catalogue! {
 
     /// Duration of one attempt of an outgoing request.
     histogram Histogram http_client_request_duration_seconds(http_request_method, server_address, server_port, http_response_status_code, error_type) REQUEST_SECONDS;
+    /// Connections to a peer that are open, in use or kept for the next request.
+    gauge Gauge http_client_open_connections(server_address, server_port);
     /// Outgoing requests that are under way.
     gauge Gauge http_client_active_requests(server_address, server_port);
     /// Logical calls to a peer, however many attempts each of them took.
@@ -159,6 +165,8 @@ catalogue! {
     counter Counter db_client_connection_timeouts_total(db_client_connection_pool_name);
     /// Time that a request waited for a connection.
     histogram Histogram db_client_connection_wait_time_seconds(db_client_connection_pool_name) WAIT_SECONDS;
+    /// Time that it took to open a connection.
+    histogram Histogram db_client_connection_create_time_seconds(db_client_connection_pool_name) WAIT_SECONDS;
     /// Time that a connection was held.
     histogram Histogram db_client_connection_use_time_seconds(db_client_connection_pool_name) REQUEST_SECONDS;
 
@@ -213,6 +221,15 @@ catalogue! {
     /// How much later than asked a timer of 10 ms fired: the time a ready task waits for a worker.
     histogram Histogram tokio_scheduler_delay_seconds() WAIT_SECONDS;
 
+    /// Times that a worker of the data plane went to sleep for want of work.
+    counter Counter tokio_worker_parks_total(worker);
+
+    /// Memory that the allocator holds, by whether it is in use or was given back and is kept for later.
+    gauge Gauge firedrill_allocator_bytes(state);
+    /// Times that the kernel took a thread off its core, because it waited (`voluntary`) or had its turn.
+    counter Counter process_context_switches_total(process_context_switch_type);
+    /// Pages that were not in memory when they were touched, by whether the disk had to be read (`major`).
+    counter Counter process_paging_faults_total(process_paging_fault_type);
     /// Resident memory.
     gauge Gauge process_resident_memory_bytes();
     /// Virtual memory.
@@ -228,8 +245,18 @@ catalogue! {
 
     /// Spans that ended and were sampled.
     counter Counter firedrill_spans_ended_total();
+    /// Spans that wait to be exported.
+    gauge Gauge otel_sdk_processor_span_queue_size();
+    /// Spans that may wait to be exported; one that ends when it is full is dropped.
+    gauge Gauge otel_sdk_processor_span_queue_capacity();
+    /// Spans that left the queue for the exporter, or found it full (`queue_full`) and were dropped.
+    counter Counter otel_sdk_processor_span_processed_total(error_type);
     /// Spans handed to the OTLP endpoint, by result.
     counter Counter otel_sdk_exporter_span_exported_total(error_type);
+    /// Time that it took to write the metrics for one scrape; seen at the next.
+    histogram Histogram firedrill_metrics_render_duration_seconds() WAIT_SECONDS;
+    /// Size of the answer to the last scrape.
+    gauge Gauge firedrill_metrics_render_size_bytes();
     /// Log events, by level.
     counter Counter firedrill_log_events_total(level);
     /// Panics that were caught.
@@ -238,13 +265,58 @@ catalogue! {
     gauge Gauge firedrill_build_info(version);
 }
 
+/// Counters in fractions of a second. The exporter counts in whole numbers, so whoever knows the time writes it
+/// as text, with [`write_counter`].
+pub const FRACTIONAL: &[Metric] = &[
+    Metric {
+        name: "tokio_worker_busy_seconds_total",
+        kind: Kind::Counter,
+        help: "Time that a worker of the data plane was not idle.",
+        labels: &["worker"],
+        buckets: &[],
+    },
+    Metric {
+        name: "process_cpu_seconds_total",
+        kind: Kind::Counter,
+        help: "CPU time that the process used, user and system.",
+        labels: &[],
+        buckets: &[],
+    },
+];
+
+/// Appends a family of [`FRACTIONAL`]: each sample with the value of its label, empty if it has none.
+pub(super) fn write_counter(
+    text: &mut String,
+    name: &str,
+    samples: impl IntoIterator<Item = (String, f64)>,
+) {
+    let Some(metric) = FRACTIONAL.iter().find(|metric| metric.name == name) else {
+        return;
+    };
+    let mut line = |what: fmt::Arguments<'_>| {
+        text.write_fmt(what)
+            .expect("writing to a string cannot fail");
+    };
+    line(format_args!("# HELP {name} {}\n", metric.help));
+    line(format_args!("# TYPE {name} counter\n"));
+    for (value, sample) in samples {
+        match metric.labels {
+            [label, ..] => line(format_args!("{name}{{{label}=\"{value}\"}} {sample}\n")),
+            [] => line(format_args!("{name} {sample}\n")),
+        }
+    }
+    line(format_args!("\n"));
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
     fn names_are_unique_and_carry_their_unit() {
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         for metric in CATALOGUE {
             assert!(seen.insert(metric.name), "{} stands twice", metric.name);
             assert_eq!(
@@ -271,5 +343,27 @@ mod tests {
     fn an_empty_label_value_is_left_out() {
         let kept = labels([("a", "1".into()), ("b", "".into())]);
         assert_eq!(kept, [Label::new("a", "1")]);
+    }
+
+    #[test]
+    fn a_fractional_counter_is_written_with_its_help() {
+        let mut text = String::new();
+        write_counter(
+            &mut text,
+            "tokio_worker_busy_seconds_total",
+            [("0".into(), 1.5)],
+        );
+        write_counter(
+            &mut text,
+            "process_cpu_seconds_total",
+            [(String::new(), 0.25)],
+        );
+        for line in [
+            "# TYPE tokio_worker_busy_seconds_total counter",
+            "tokio_worker_busy_seconds_total{worker=\"0\"} 1.5",
+            "process_cpu_seconds_total 0.25",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}: {text}");
+        }
     }
 }

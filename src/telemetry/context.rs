@@ -58,17 +58,52 @@ pub fn open(headers: Option<&HeaderMap>, span: impl FnOnce() -> Span) -> (Arc<Ac
     let span = span();
     match parent {
         // Fails only where no tracer is installed; then there is no trace to join either.
-        Some(parent) => drop(span.set_parent(remote(parent, state.as_ref()))),
+        Some(parent) => {
+            let caller = remote(parent, state.as_ref());
+            let caller = opentelemetry::Context::new().with_remote_span_context(caller);
+            drop(span.set_parent(caller));
+        }
         None => NEXT_TRACE.set(Some(trace_id)),
     }
-    let started = span.context().span().span_context().clone();
+    let identity = identity_of(&span);
     NEXT_TRACE.set(None);
-    let identity = Identity {
-        trace_id,
+    (Account::new(Some(identity), state), span)
+}
+
+/// Opens the account of work that earlier requests left behind, each with its [`traceparent`] if it had one: a
+/// trace of its own with a link to each of theirs that is kept. It is kept if one of them is.
+pub fn open_linked<'a>(
+    origins: impl IntoIterator<Item = &'a str>,
+    span: impl FnOnce() -> Span,
+) -> (Arc<Account>, Span) {
+    let kept = origins.into_iter().filter_map(read);
+    let mut kept = kept.filter(|origin| origin.sampled).peekable();
+    if SAMPLER.get().is_none() || kept.peek().is_none() {
+        return (Account::new(None, None), Span::none());
+    }
+    let span = span();
+    for origin in kept {
+        span.add_link(remote(origin, None));
+    }
+    let identity = identity_of(&span);
+    (Account::new(Some(identity), None), span)
+}
+
+/// The identity of a span that is kept, which starts it.
+fn identity_of(span: &Span) -> Identity {
+    let context = span.context();
+    let started = context.span().span_context().clone();
+    Identity {
+        trace_id: started.trace_id(),
         span_id: started.span_id(),
         sampled: true,
-    };
-    (Account::new(Some(identity), state), span)
+    }
+}
+
+/// The request that runs on this thread as a `traceparent` names it, for work that is left for later.
+#[must_use]
+pub fn traceparent() -> Option<String> {
+    identity().map(written)
 }
 
 /// Whether the spans of the request that runs on this thread are kept. Who makes a span asks first: made
@@ -142,13 +177,13 @@ fn read(text: &str) -> Option<Identity> {
     (dashes && ends && version != "ff" && valid).then_some(identity)
 }
 
-fn remote(parent: Identity, state: Option<&HeaderValue>) -> opentelemetry::Context {
+/// A span of somebody else's that is kept.
+fn remote(of: Identity, state: Option<&HeaderValue>) -> SpanContext {
     let state = state
         .and_then(|state| state.to_str().ok()?.parse::<TraceState>().ok())
         .unwrap_or_default();
     let flags = TraceFlags::default().with_sampled(true);
-    let caller = SpanContext::new(parent.trace_id, parent.span_id, flags, true, state);
-    opentelemetry::Context::new().with_remote_span_context(caller)
+    SpanContext::new(of.trace_id, of.span_id, flags, true, state)
 }
 
 fn new_trace_id() -> TraceId {

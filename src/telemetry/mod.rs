@@ -10,13 +10,15 @@
 //! - [`account`]: what a request's time and memory went into
 //! - [`context`], `sampler`: trace context between processes, and which traces are kept
 //! - `exposition`, `histogram`: what a scrape is answered
-//! - `traces`, `logs`, `process`, `runtime`: spans over OTLP, JSON lines, the process and its runtime
+//! - [`traces`], `logs`, `process`, `runtime`: spans over OTLP, JSON lines, the process and its runtime
 //! - `alloc`: the allocator, which counts
+//! - [`document`], [`spans`]: what the documentation says of all this, from the same tables
 
 pub mod account;
 mod alloc;
 pub mod catalog;
 pub mod context;
+pub mod document;
 mod exposition;
 mod histogram;
 mod in_flight;
@@ -25,10 +27,11 @@ pub mod observe;
 mod process;
 mod runtime;
 mod sampler;
-mod traces;
+pub mod spans;
+pub mod traces;
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::trace::SdkTracerProvider;
@@ -47,10 +50,8 @@ pub struct Config {
     pub role: &'static str,
     /// Which log events are written, in the syntax of `tracing_subscriber::EnvFilter`.
     pub log_filter: String,
-    /// Whether spans are exported.
-    pub traces: bool,
-    /// Which traces are kept: the name and the argument of a sampler, as `OTEL_TRACES_SAMPLER` has them.
-    pub sampler: (Option<String>, Option<String>),
+    /// How spans are exported; not at all, if absent.
+    pub traces: Option<traces::Config>,
 }
 
 /// Reads at each scrape what is cheaper to ask than to count.
@@ -75,16 +76,17 @@ impl std::fmt::Debug for Collectors {
 
 /// Installs metrics, logs and traces for this process. A sentence says what was wrong otherwise.
 pub fn init(config: &Config) -> Result<Telemetry, String> {
-    let (name, argument) = &config.sampler;
-    let sampler = Sampler::named(name.as_deref(), argument.as_deref())?;
     let metrics = exposition::install()?;
-    let tracer_provider = config
-        .traces
-        .then(|| traces::provider(config.role))
-        .transpose()?;
-    if tracer_provider.is_some() {
-        context::sample_by(sampler);
-    }
+    let tracer_provider = match &config.traces {
+        None => None,
+        Some(traces) => {
+            let (name, argument) = &traces.sampler;
+            let sampler = Sampler::named(name.as_deref(), argument.as_deref())?;
+            let provider = traces::provider(config.role, traces)?;
+            context::sample_by(sampler);
+            Some(provider)
+        }
+    };
     // The SDK would log each export that fails; ours counts them and logs the first. A filter may ask for more.
     let filter: EnvFilter = format!("opentelemetry=off,{}", config.log_filter)
         .parse()
@@ -122,6 +124,8 @@ pub fn init(config: &Config) -> Result<Telemetry, String> {
     telemetry.collect(runtime::collect);
     telemetry.collect(observe::collect);
     catalog::firedrill_build_info(env!("CARGO_PKG_VERSION")).set(1.0);
+    catalog::firedrill_metrics_render_size_bytes().set(0.0);
+    drop(catalog::firedrill_metrics_render_duration_seconds());
     Ok(telemetry)
 }
 
@@ -156,19 +160,18 @@ impl Telemetry {
     /// Every metric, as text in this format.
     #[must_use]
     pub fn render(&self, format: Format) -> String {
-        for collector in self
-            .collectors
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-        {
+        let began = Instant::now();
+        let collectors = self.collectors.0.lock();
+        for collector in &*collectors.unwrap_or_else(PoisonError::into_inner) {
             collector();
         }
-        self.metrics.render(format, |text| {
+        let text = self.metrics.render(format, |text| {
             process::render(text);
             runtime::render(text);
-        })
+        });
+        catalog::firedrill_metrics_render_duration_seconds().record(began.elapsed().as_secs_f64());
+        catalog::firedrill_metrics_render_size_bytes().set(text.len() as f64);
+        text
     }
 
     /// Sends what is still queued, for at most `timeout`. Blocks; call it when the servers have stopped.

@@ -2,8 +2,9 @@
 //!
 //! Code behind an `.await` does not run when the client leaves or a timeout drops the handler, so a layer
 //! that records there loses the slowest requests exactly when they matter. The guard here records in `Drop`
-//! and travels with the answer's body, so that the duration ends when the last byte was handed over. It
-//! belongs to one route, and its handles are cached: a request builds no label.
+//! and travels with the answer's body, so that the duration ends when the last byte was handed over; an answer
+//! whose body was not wanted to its end was cancelled, whatever its status. The guard belongs to one route, and
+//! its handles are cached: a request builds no label.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -44,6 +45,7 @@ struct Route {
     name: &'static str,
     durations: RwLock<Vec<(Outcome, Histogram)>>,
     active: [Gauge; METHODS.len()],
+    headers: Histogram,
     parts: [Histogram; Part::ALL.len()],
     polls: Histogram,
     allocated: Histogram,
@@ -70,6 +72,7 @@ impl Observe {
             name: route,
             durations: RwLock::default(),
             active: METHODS.map(active),
+            headers: catalog::firedrill_http_server_headers_duration_seconds(route),
             parts: Part::ALL.map(part),
             polls: catalog::firedrill_http_server_request_polls(route),
             allocated: catalog::firedrill_http_server_request_allocated_bytes(route),
@@ -200,12 +203,7 @@ where
         Box::pin(async move {
             let response = inner.await?;
             guard.answered(&response);
-            Ok(response.map(|body| {
-                Body::new(ObservedBody {
-                    body: Box::pin(body),
-                    _guard: guard,
-                })
-            }))
+            Ok(response.map(|body| Body::new(ObservedBody::new(body, guard))))
         })
     }
 }
@@ -216,10 +214,15 @@ struct Guard {
     account: Arc<Account>,
     outcome: Outcome,
     started: Instant,
+    /// Whether all that the client wanted was handed over.
+    complete: bool,
     /// Where its start is noted.
     place: usize,
     span: Span,
 }
+
+/// How a request ended whose client did not stay for all of the answer, or for any.
+const CANCELLED: &str = "cancelled";
 
 impl Guard {
     fn start(route: &Arc<Route>, request: &Request) -> Self {
@@ -235,9 +238,10 @@ impl Guard {
             outcome: Outcome {
                 method,
                 status: 0,
-                error_type: "cancelled",
+                error_type: CANCELLED,
             },
             started,
+            complete: false,
             place: lock(&route.in_flight).enter(started),
             span,
         }
@@ -251,6 +255,10 @@ impl Guard {
             .map(|error_type| error_type.0);
         self.outcome.status = status;
         self.outcome.error_type = named.unwrap_or_else(|| default_error_type(status));
+        // An answer to HEAD has no body, though it may describe one.
+        self.complete = METHODS[self.outcome.method] == "HEAD";
+        let elapsed = self.started.elapsed().as_secs_f64();
+        self.account.enter(|| self.route.headers.record(elapsed));
     }
 
     /// Tells the span how the request ended and what it went through.
@@ -277,6 +285,9 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         let elapsed = self.started.elapsed();
+        if !self.complete && self.outcome.error_type.is_empty() {
+            self.outcome.error_type = CANCELLED;
+        }
         let (route, account) = (&self.route, &self.account);
         account.enter(|| route.record(account, self.outcome, elapsed));
         route.active[self.outcome.method].decrement(1.0);
@@ -327,7 +338,17 @@ fn server_span(route: &'static str, method: &'static str, uri: &axum::http::Uri)
 /// The body, and with it the guard: dropped together when the last byte is out or the client is gone.
 struct ObservedBody<B> {
     body: Pin<Box<B>>,
-    _guard: Guard,
+    guard: Guard,
+}
+
+impl<B: HttpBody<Data = Bytes>> ObservedBody<B> {
+    fn new(body: B, mut guard: Guard) -> Self {
+        guard.complete |= body.is_end_stream();
+        Self {
+            body: Box::pin(body),
+            guard,
+        }
+    }
 }
 
 impl<B: HttpBody<Data = Bytes>> HttpBody for ObservedBody<B> {
@@ -338,7 +359,15 @@ impl<B: HttpBody<Data = Bytes>> HttpBody for ObservedBody<B> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, B::Error>>> {
-        self.body.as_mut().poll_frame(context)
+        let frame = self.body.as_mut().poll_frame(context);
+        match &frame {
+            Poll::Ready(Some(Err(_))) => self.guard.outcome.error_type = "body",
+            Poll::Ready(end) if end.is_none() || self.body.is_end_stream() => {
+                self.guard.complete = true;
+            }
+            _ => {}
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -3,11 +3,10 @@
 //! Read from `/proc/self` at each scrape. CPU time is written as text of our own, because the metrics crate
 //! counts in whole numbers and a second is too coarse for a drill.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::sync::LazyLock;
 
-use super::catalog;
+use super::{alloc, catalog};
 
 /// Sets the gauges. What `/proc` does not tell (another operating system) stays at zero.
 pub(super) fn collect() {
@@ -27,21 +26,30 @@ pub(super) fn collect() {
     if let Some(stat) = stat() {
         catalog::process_threads().set(stat.threads);
         catalog::process_start_time_seconds().set(*BOOT_TIME_S + stat.start_s);
+        catalog::process_paging_faults_total("minor").absolute(stat.minor_faults);
+        catalog::process_paging_faults_total("major").absolute(stat.major_faults);
+    }
+    if let Ok(status) = fs::read_to_string("/proc/self/status") {
+        for (name, kind) in [
+            ("voluntary_ctxt_switches:", "voluntary"),
+            ("nonvoluntary_ctxt_switches:", "involuntary"),
+        ] {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            if let Some(switches) = line.and_then(|count| count.trim().parse().ok()) {
+                catalog::process_context_switches_total(kind).absolute(switches);
+            }
+        }
+    }
+    if let Some(held) = alloc::held() {
+        catalog::firedrill_allocator_bytes("used").set(held.used);
+        catalog::firedrill_allocator_bytes("free").set(held.free);
     }
 }
 
 /// Appends `process_cpu_seconds_total`.
 pub(super) fn render(text: &mut String) {
-    if let Some(stat) = stat() {
-        let name = "process_cpu_seconds_total";
-        let help = "CPU time that the process used, user and system.";
-        write!(
-            text,
-            "# HELP {name} {help}\n# TYPE {name} counter\n{name} {}\n\n",
-            stat.cpu_s
-        )
-        .expect("writing to a string cannot fail");
-    }
+    let cpu = stat().map(|stat| (String::new(), stat.cpu_s));
+    catalog::write_counter(text, "process_cpu_seconds_total", cpu);
 }
 
 static BOOT_TIME_S: LazyLock<f64> = LazyLock::new(|| {
@@ -55,6 +63,8 @@ struct Stat {
     cpu_s: f64,
     threads: f64,
     start_s: f64,
+    minor_faults: u64,
+    major_faults: u64,
 }
 
 fn stat() -> Option<Stat> {
@@ -68,11 +78,14 @@ fn parse_stat(text: &str, ticks_per_second: u64) -> Option<Stat> {
     // The command name, in parentheses, may hold spaces: count fields from behind it.
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let number = |index: usize| fields.get(index)?.parse::<f64>().ok();
+    let count = |index: usize| fields.get(index)?.parse::<u64>().ok();
     let ticks = ticks_per_second as f64;
     Some(Stat {
         cpu_s: (number(11)? + number(12)?) / ticks,
         threads: number(17)?,
         start_s: number(19)? / ticks,
+        minor_faults: count(7)?,
+        major_faults: count(9)?,
     })
 }
 
@@ -94,5 +107,6 @@ mod tests {
         assert!((stat.cpu_s - 2.0).abs() < 1e-9);
         assert!((stat.threads - 7.0).abs() < 1e-9);
         assert!((stat.start_s - 9.0).abs() < 1e-9);
+        assert_eq!((stat.minor_faults, stat.major_faults), (7, 9));
     }
 }

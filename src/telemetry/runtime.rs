@@ -4,7 +4,6 @@
 //! else tells why. Two signals need no unstable feature: the time each worker was busy, and how much later
 //! than asked a short timer fires.
 
-use std::fmt::Write as _;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -39,16 +38,11 @@ pub(super) fn render(text: &mut String) {
         return;
     };
     let metrics = handle.metrics();
-    let name = "tokio_worker_busy_seconds_total";
-    let help = "Time that a worker of the data plane was not idle.";
-    write!(text, "# HELP {name} {help}\n# TYPE {name} counter\n")
-        .expect("writing to a string cannot fail");
-    for worker in 0..metrics.num_workers() {
-        let busy = metrics.worker_total_busy_duration(worker).as_secs_f64();
-        writeln!(text, "{name}{{worker=\"{worker}\"}} {busy}")
-            .expect("writing to a string cannot fail");
-    }
-    text.push('\n');
+    let busy = (0..metrics.num_workers()).map(|worker| {
+        let busy = metrics.worker_total_busy_duration(worker);
+        (worker.to_string(), busy.as_secs_f64())
+    });
+    catalog::write_counter(text, "tokio_worker_busy_seconds_total", busy);
 }
 
 /// Sets the gauges of the runtime.
@@ -60,4 +54,8 @@ pub(super) fn collect() {
     catalog::tokio_workers().set(metrics.num_workers() as f64);
     catalog::tokio_alive_tasks().set(metrics.num_alive_tasks() as f64);
     catalog::tokio_global_queue_depth().set(metrics.global_queue_depth() as f64);
+    for worker in 0..metrics.num_workers() {
+        let parks = metrics.worker_park_count(worker);
+        catalog::tokio_worker_parks_total(worker.to_string()).absolute(parks);
+    }
 }

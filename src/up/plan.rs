@@ -181,10 +181,12 @@ impl Plan {
     }
 
     fn trace(&self, spec: &mut Spec, otlp: SocketAddr) {
-        let endpoint = self
-            .otlp_endpoint
-            .clone()
-            .unwrap_or_else(|| format!("http://{otlp}"));
+        let endpoint = self.otlp_endpoint.clone().unwrap_or_else(|| {
+            // The console speaks one of the protocols; a collector of one's own may want another.
+            let protocol = ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf".into());
+            spec.env.push(protocol);
+            format!("http://{otlp}")
+        });
         spec.env.push(("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint));
         spec.env
             .push(("OTEL_BSP_SCHEDULE_DELAY", SPAN_DELAY_MS.into()));

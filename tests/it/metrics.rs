@@ -2,7 +2,8 @@
 
 use std::io::Write;
 
-use firedrill::telemetry::catalog::CATALOGUE;
+use firedrill::telemetry::catalog::{CATALOGUE, FRACTIONAL};
+use firedrill::telemetry::document;
 
 use crate::support::{ORDER, Role, Shop, connect, get, wait_for};
 
@@ -51,19 +52,13 @@ fn the_users_are_counted_from_the_start() {
 #[test]
 fn what_is_exposed_is_in_the_catalogue_and_described() {
     let lab = Shop::start();
-    let known: Vec<_> = CATALOGUE.iter().map(|metric| metric.name).collect();
-    let extra = [
-        "process_cpu_seconds_total",
-        "tokio_worker_busy_seconds_total",
-    ];
+    let all = CATALOGUE.iter().chain(FRACTIONAL);
+    let known: Vec<_> = all.map(|metric| metric.name).collect();
     for control in [&lab.shop.control, &lab.payments.control] {
         let text = get(control, "/metrics").body;
         for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
             let (name, kind) = line.split_once(' ').unwrap();
-            assert!(
-                known.contains(&name) || extra.contains(&name),
-                "{name} is not in the catalogue"
-            );
+            assert!(known.contains(&name), "{name} is not in the catalogue");
             assert!(
                 text.contains(&format!("# HELP {name} ")),
                 "{name} has no help"
@@ -107,6 +102,17 @@ fn the_process_and_its_runtime_are_seen() {
     assert!((payments.metric("process_max_fds", "") - 256.0).abs() < f64::EPSILON);
     assert!((payments.metric("tokio_workers", "") - 3.0).abs() < f64::EPSILON);
     assert!(payments.metric("process_threads", "") >= 4.0);
+    assert!(payments.metric("process_context_switches_total", "\"voluntary\"") > 0.0);
+    assert!(payments.metric("process_paging_faults_total", "\"minor\"") > 0.0);
+    wait_for("a worker to have slept", || {
+        payments.metric("tokio_worker_parks_total", "") > 0.0
+    });
+    assert!(payments.metric("firedrill_metrics_render_duration_seconds_count", "") >= 4.0);
+    let (size, text) = (
+        payments.metric("firedrill_metrics_render_size_bytes", ""),
+        get(&payments.control, "/metrics").body,
+    );
+    assert!((size / text.len() as f64 - 1.0).abs() < 0.2, "{size}");
     crate::support::wait_for("the probe of the scheduler", || {
         payments.metric("tokio_scheduler_delay_seconds_count", "") > 5.0
     });
@@ -173,4 +179,32 @@ fn charges_that_wait_are_counted_while_they_wait() {
         (depth - 4.0).abs() < f64::EPSILON
     });
     drop(callers);
+}
+
+#[test]
+fn what_the_documentation_says_is_what_the_code_has() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/TELEMETRY.md");
+    let written = std::fs::read_to_string(path).unwrap();
+    assert_eq!(
+        written.trim_end(),
+        document::markdown().trim_end(),
+        "write it anew: firedrill telemetry > docs/TELEMETRY.md"
+    );
+}
+
+#[test]
+fn the_connections_to_a_peer_are_counted_while_they_are_open() {
+    let mut lab = Shop::start();
+    let open = |shop: &Role| {
+        let text = get(&shop.control, "/metrics").body;
+        let name = "http_client_open_connections";
+        let known = text.lines().any(|line| line.starts_with(name));
+        known.then(|| crate::support::metric(&text, name, "server_port"))
+    };
+    assert_eq!(lab.order("k1", ORDER).status, 201);
+    assert_eq!(open(&lab.shop), Some(1.0), "kept for the next");
+    lab.payments.process.child.kill().unwrap();
+    wait_for("the connection to be gone with its peer", || {
+        open(&lab.shop) == Some(0.0)
+    });
 }

@@ -12,6 +12,8 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use prost::Message;
 
+use firedrill::telemetry::spans::{Kept, SPANS};
+
 use crate::support::{ORDER, Role, send, wait_for};
 
 /// A span with the name of its service.
@@ -96,11 +98,7 @@ fn number(span: &Span, key: &str) -> Option<i64> {
 fn an_order_is_one_trace_from_the_user_to_the_bank() {
     let dir = tempfile::tempdir().unwrap();
     let (endpoint, received) = receiver();
-    let env = [
-        ("OTEL_SDK_DISABLED", "false"),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
-        ("OTEL_BSP_SCHEDULE_DELAY", "100"),
-    ];
+    let env = exporting(&endpoint);
     let payments = Role::start_with("payments", dir.path(), &[], &env);
     let url = format!("http://{}", payments.data);
     let shop = Role::start_with(
@@ -121,6 +119,15 @@ fn an_order_is_one_trace_from_the_user_to_the_bank() {
         trace = whole_order(&received.lock().unwrap());
         !trace.is_empty()
     });
+    for (service, span) in received.lock().unwrap().iter() {
+        let kept = documented(service, span);
+        let kind = format!("{:?}", span.kind()).to_lowercase();
+        assert_eq!(kind, kept.kind, "{}", span.name);
+        for attribute in &span.attributes {
+            let key = attribute.key.as_str();
+            assert!(kept.attributes.contains(&key), "{key} of {}", span.name);
+        }
+    }
     let span = |service: &str, name: &str| -> &Span {
         let found = trace
             .iter()
@@ -191,6 +198,21 @@ fn an_order_is_one_trace_from_the_user_to_the_bank() {
         text(&opened.attributes, "db.collection.name").as_deref(),
         Some("orders")
     );
+}
+
+/// What the table of spans calls this one: capitals stand for what differs.
+fn documented(service: &str, span: &Span) -> &'static Kept {
+    let word = |name: &str| name.chars().all(|c| c.is_ascii_uppercase());
+    let words: Vec<&str> = span.name.split(' ').collect();
+    let name = match (span.kind(), &words[..]) {
+        (SpanKind::Internal, [_]) if service == "traffic" => "JOURNEY",
+        (SpanKind::Server, [method, ..]) if word(method) => "METHOD ROUTE",
+        (SpanKind::Client, [method]) if word(method) => "METHOD",
+        (SpanKind::Client, [operation, _]) if word(operation) => "OPERATION TABLE",
+        _ => &span.name,
+    };
+    let found = SPANS.iter().find(|kept| kept.name == name);
+    found.unwrap_or_else(|| panic!("{name} of {service} is in no table"))
 }
 
 /// The spans of an order of which everything up to the bank has arrived.
@@ -271,4 +293,127 @@ fn the_last_span_is_sent_before_a_role_ends_and_its_log_has_the_trace() {
         "{}",
         shop.process.log()
     );
+}
+
+#[test]
+fn what_an_order_leaves_for_later_is_linked_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (endpoint, received) = receiver();
+    let env = exporting(&endpoint);
+    let payments = Role::start("payments", dir.path(), &[]);
+    let url = format!("http://{}", payments.data);
+    let arguments = ["--payments", &url, "--seed-orders", "10"];
+    let shop = Role::start_with("shop", dir.path(), &arguments, &env);
+    let trace_id = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let headers = format!(
+        "content-type: application/json\r\nidempotency-key: k\r\ntraceparent: 00-{trace_id}-b7ad6b7169203331-01\r\n"
+    );
+    let answer = send(&shop.data, "POST", "/orders", &headers, ORDER.as_bytes());
+    assert_eq!(answer.status, 201, "{answer:?}");
+    let find = |name: &str| {
+        let spans = received.lock().unwrap();
+        let found = spans.iter().find(|(_, span)| span.name == name);
+        found.map(|(_, span)| span.clone())
+    };
+    wait_for("the delivery's spans", || {
+        find("process outbox").is_some() && find("DELETE outbox").is_some()
+    });
+    let [order, delivery, database] =
+        ["POST /orders", "process outbox", "DELETE outbox"].map(|name| find(name).unwrap());
+    assert_eq!(delivery.kind(), SpanKind::Consumer);
+    assert!(delivery.parent_span_id.is_empty(), "{delivery:?}");
+    let [link] = &delivery.links[..] else {
+        panic!("{delivery:?}")
+    };
+    assert_eq!(
+        (&link.trace_id, &link.span_id),
+        (&order.trace_id, &order.span_id)
+    );
+    assert_ne!(delivery.trace_id, order.trace_id);
+    assert_eq!(database.parent_span_id, delivery.span_id);
+    assert_eq!(number(&delivery, "messaging.batch.message_count"), Some(1));
+}
+
+#[test]
+fn a_collector_that_does_not_answer_costs_spans_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    // It takes connections and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let mut env = exporting(&endpoint).to_vec();
+    env.push(("OTEL_BSP_MAX_QUEUE_SIZE", "16"));
+    env.push(("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "8"));
+    let arguments = ["--payments", "http://127.0.0.1:1", "--seed-orders", "10"];
+    let shop = Role::start_with("shop", dir.path(), &arguments, &env);
+    let dropped = || {
+        let processed = "otel_sdk_processor_span_processed_total";
+        shop.metric(processed, "error_type=\"queue_full\"")
+    };
+    assert!(dropped() < 0.5);
+    let mut asked = 0.0;
+    wait_for("the queue to be full", || {
+        let answer = crate::support::get(&shop.data, "/items/1");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        asked += 1.0;
+        dropped() > 5.0
+    });
+    let text = crate::support::get(&shop.control, "/metrics").body;
+    let value = |name: &str| crate::support::metric(&text, name, "");
+    assert!(value("firedrill_spans_ended_total") >= asked);
+    let accounted = value("otel_sdk_processor_span_processed_total")
+        + value("otel_sdk_processor_span_queue_size");
+    assert!(
+        (value("firedrill_spans_ended_total") - accounted).abs() < 1e-9,
+        "{text}"
+    );
+    assert!((value("otel_sdk_processor_span_queue_capacity") - 16.0).abs() < 1e-9);
+    assert!(value("otel_sdk_processor_span_queue_size") <= 16.0);
+}
+
+/// What makes a role export to `endpoint`, soon.
+fn exporting(endpoint: &str) -> [(&'static str, &str); 3] {
+    [
+        ("OTEL_SDK_DISABLED", "false"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
+        ("OTEL_BSP_SCHEDULE_DELAY", "100"),
+    ]
+}
+
+#[test]
+fn an_exporter_that_is_unknown_is_refused_with_what_is_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, value, allowed) in [
+        (
+            "OTEL_EXPORTER_OTLP_PROTOCOL",
+            "carrier/pigeon",
+            "http/protobuf, grpc",
+        ),
+        (
+            "OTEL_TRACES_SAMPLER",
+            "sometimes",
+            "parentbased_traceidratio",
+        ),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "0", "1..=1000000"),
+    ] {
+        let output = crate::support::firedrill()
+            .args([
+                "payments",
+                "--listen",
+                "127.0.0.1:0",
+                "--control",
+                "127.0.0.1:0",
+                "--data",
+            ])
+            .arg(dir.path())
+            .env("OTEL_SDK_DISABLED", "false")
+            .env(name, value)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success());
+        assert!(
+            said.contains(value) && said.contains(allowed),
+            "{name}: {said}"
+        );
+    }
 }

@@ -13,6 +13,7 @@ pub(super) use asks::{
 };
 use roles::{ConsoleArgs, PaymentsArgs, ShopArgs, TrafficArgs};
 
+use crate::telemetry::traces;
 use crate::up;
 
 const ABOUT: &str = "\
@@ -59,9 +60,20 @@ pub(super) struct Common {
     #[arg(long, global = true, env = "OTEL_TRACES_EXPORTER", hide = true)]
     otel_traces_exporter: Option<String>,
     #[arg(long, global = true, env = "OTEL_TRACES_SAMPLER", hide = true)]
-    pub(super) otel_traces_sampler: Option<String>,
+    otel_traces_sampler: Option<String>,
     #[arg(long, global = true, env = "OTEL_TRACES_SAMPLER_ARG", hide = true)]
-    pub(super) otel_traces_sampler_arg: Option<String>,
+    otel_traces_sampler_arg: Option<String>,
+    #[arg(long, global = true, env = "OTEL_EXPORTER_OTLP_PROTOCOL", hide = true)]
+    otel_exporter_otlp_protocol: Option<String>,
+    #[arg(
+        long,
+        global = true,
+        env = "OTEL_BSP_MAX_QUEUE_SIZE",
+        default_value = "2048",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000),
+        hide = true
+    )]
+    otel_bsp_max_queue_size: u32,
 }
 
 impl Common {
@@ -77,13 +89,23 @@ impl Common {
         )
     }
 
-    /// Whether spans are exported at all.
-    pub(super) fn traces(&self) -> bool {
+    /// How spans are exported; `None` if they are not.
+    pub(super) fn traces(&self) -> Option<traces::Config> {
         let disabled = self
             .otel_sdk_disabled
             .as_deref()
             .is_some_and(|value| value.eq_ignore_ascii_case("true"));
-        !disabled && self.otel_traces_exporter.as_deref() != Some("none")
+        if disabled || self.otel_traces_exporter.as_deref() == Some("none") {
+            return None;
+        }
+        Some(traces::Config {
+            sampler: (
+                self.otel_traces_sampler.clone(),
+                self.otel_traces_sampler_arg.clone(),
+            ),
+            protocol: self.otel_exporter_otlp_protocol.clone(),
+            queue_max: self.otel_bsp_max_queue_size as usize,
+        })
     }
 }
 
@@ -107,6 +129,8 @@ pub(super) enum Command {
     Health(HealthArgs),
     /// Print the alert rules for Prometheus.
     Rules(RulesArgs),
+    /// Print what every role tells about itself: metrics, labels, spans (as docs/TELEMETRY.md has it).
+    Telemetry,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -56,10 +56,6 @@ impl RoleArgs {
                 role,
                 log_filter: common.log.clone(),
                 traces: common.traces(),
-                sampler: (
-                    common.otel_traces_sampler.clone(),
-                    common.otel_traces_sampler_arg.clone(),
-                ),
             },
         }
     }
@@ -284,7 +280,7 @@ impl ConsoleArgs {
             .role
             .config("console", Some(self.listen), self.control, common);
         // It would be its own customer: each batch that it receives would make it send another.
-        role.telemetry.traces = false;
+        role.telemetry.traces = None;
         Ok(console::Config {
             role,
             otlp: self.otlp,

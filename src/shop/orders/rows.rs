@@ -10,6 +10,7 @@ use super::{Ending, NewOrder};
 use crate::http::Problem;
 use crate::shop::{exists, now_ms};
 use crate::store::model::{Order, Status};
+use crate::telemetry::context;
 
 /// Why a transaction did not open an order: the database failed, or a rule forbids it.
 pub(super) enum Refusal {
@@ -129,8 +130,10 @@ pub(in crate::shop) fn settle(
     }
     if status == Status::Paid {
         transaction
-            .prepare_cached("INSERT INTO outbox (order_id, created_at_ms) VALUES (?1, ?2)")?
-            .execute([order.id, now_ms()])?;
+            .prepare_cached(
+                "INSERT INTO outbox (order_id, created_at_ms, traceparent) VALUES (?1, ?2, ?3)",
+            )?
+            .execute(params![order.id, now_ms(), context::traceparent()])?;
     } else {
         transaction
             .prepare_cached("UPDATE items SET stock = stock + ?2 WHERE id = ?1")?

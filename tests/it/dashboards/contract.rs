@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use firedrill::telemetry::catalog::{CATALOGUE, Kind};
+use firedrill::telemetry::catalog::{CATALOGUE, FRACTIONAL, Kind};
 
 use super::promql::{self, Selector};
 use super::{Dashboard, dashboards, text};
@@ -10,19 +10,16 @@ use super::{Dashboard, dashboards, text};
 /// Metrics of the catalogue that no dashboard shows, and why. None is the aim.
 const UNUSED: &[(&str, &str)] = &[];
 
-/// Series that the catalogue does not describe, with their labels: Prometheus's own, and the two counters
-/// in fractions of a second that the exporter of the catalogue cannot hold.
+/// Series that the catalogue does not describe, with their labels: Prometheus's own.
 const OTHERS: &[(&str, &[&str])] = &[
     (
         "ALERTS",
         &["alertname", "alertstate", "severity", "service"],
     ),
-    ("process_cpu_seconds_total", &[]),
     ("scrape_duration_seconds", &[]),
     ("scrape_samples_post_metric_relabeling", &[]),
     ("scrape_samples_scraped", &[]),
     ("scrape_series_added", &[]),
-    ("tokio_worker_busy_seconds_total", &["worker"]),
     ("up", &[]),
 ];
 
@@ -53,7 +50,7 @@ fn known(selector: &Selector) -> Option<(&'static str, BTreeSet<&'static str>)> 
         labels.extend(*own);
         return Some((name, labels));
     }
-    let metric = CATALOGUE.iter().find(|metric| {
+    let metric = CATALOGUE.iter().chain(FRACTIONAL).find(|metric| {
         metric.name == name && metric.kind != Kind::Histogram
             || metric.kind == Kind::Histogram
                 && name
@@ -139,7 +136,7 @@ fn every_metric_of_the_catalogue_is_shown() {
             );
         }
     }
-    for metric in CATALOGUE {
+    for metric in CATALOGUE.iter().chain(FRACTIONAL) {
         let unused = UNUSED.iter().any(|(name, _)| *name == metric.name);
         assert_ne!(
             shown.contains(metric.name),
