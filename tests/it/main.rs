@@ -17,8 +17,9 @@ mod http; // bad input at the shop
 mod layers; // which module may import which
 mod lifecycle; // start, drain, stop
 mod metrics; // what is counted, and that it is there from the start
-mod observer;
+mod observer; // whatever becomes of a request, it is counted
 mod orders; // idempotency, stock, a client that leaves
 mod rules; // the alert rules, their profiles and runbooks
+mod spoilers; // no name depends on an option, and none tells it
 mod traces; // one trace through three processes, as a real OTLP receiver sees it
 mod up; // the supervisor

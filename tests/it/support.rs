@@ -191,11 +191,21 @@ impl Shop {
     }
 
     pub(crate) fn start_with(payments: &[&str], shop: &[&str]) -> Self {
+        Self::start_in(payments, shop, &[])
+    }
+
+    /// One that logs all that is its own, with this environment.
+    pub(crate) fn start_telling(env: &[(&str, &str)]) -> Self {
+        let all = ["--log", "debug,hyper_util=off"];
+        Self::start_in(&all, &all, env)
+    }
+
+    fn start_in(payments: &[&str], shop: &[&str], env: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let payments = Role::start("payments", dir.path(), payments);
+        let payments = Role::start_with("payments", dir.path(), payments, env);
         let url = format!("http://{}", payments.data);
         let arguments = [&["--payments", &url, "--seed-orders", "100"], shop].concat();
-        let shop = Role::start("shop", dir.path(), &arguments);
+        let shop = Role::start_with("shop", dir.path(), &arguments, env);
         Self {
             payments,
             shop,

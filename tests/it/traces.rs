@@ -17,10 +17,10 @@ use firedrill::telemetry::spans::{Kept, SPANS};
 use crate::support::{ORDER, Role, send, wait_for};
 
 /// A span with the name of its service.
-type Received = Arc<Mutex<Vec<(String, Span)>>>;
+pub(crate) type Received = Arc<Mutex<Vec<(String, Span)>>>;
 
 /// Receives OTLP over HTTP until the test ends.
-fn receiver() -> (String, Received) {
+pub(crate) fn receiver() -> (String, Received) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let received = Received::default();
@@ -371,7 +371,7 @@ fn a_collector_that_does_not_answer_costs_spans_and_nothing_else() {
 }
 
 /// What makes a role export to `endpoint`, soon.
-fn exporting(endpoint: &str) -> [(&'static str, &str); 3] {
+pub(crate) fn exporting(endpoint: &str) -> [(&'static str, &str); 3] {
     [
         ("OTEL_SDK_DISABLED", "false"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
