@@ -99,6 +99,11 @@ impl Labels {
         }
     }
 
+    /// Whether there is metadata besides the name.
+    pub(crate) fn has_type_or_unit(&self) -> bool {
+        METADATA[1..].iter().any(|name| !self.get(name).is_empty())
+    }
+
     /// With one label set; an empty value removes it.
     pub(crate) fn with(&self, name: &str, value: &str) -> Self {
         let mut pairs: Vec<Label> = self.0.to_vec();
@@ -150,17 +155,17 @@ mod tests {
     #[test]
     fn sorts_drops_empty_values_and_keeps_the_last_of_equal_names() {
         let labels = Labels::new([("b", "2"), ("a", "old"), ("c", ""), ("a", "1")]);
-        assert_eq!(
-            labels.iter().collect::<Vec<_>>(),
-            [("a", "1"), ("b", "2")]
-        );
+        assert_eq!(labels.iter().collect::<Vec<_>>(), [("a", "1"), ("b", "2")]);
         assert_eq!(labels.get("c"), "");
     }
 
     #[test]
     fn setting_a_label_keeps_the_order_and_an_empty_value_removes_it() {
         let labels = Labels::new([("a", "1"), ("c", "3")]);
-        assert_eq!(labels.with("b", "2").to_string(), r#"{a="1", b="2", c="3"}"#);
+        assert_eq!(
+            labels.with("b", "2").to_string(),
+            r#"{a="1", b="2", c="3"}"#
+        );
         assert_eq!(labels.with("a", "").to_string(), r#"{c="3"}"#);
         assert_eq!(labels.with("x", ""), labels);
     }

@@ -179,7 +179,11 @@ fn read_xor(bits: &mut BitReader<'_>, window: &mut Window) -> u64 {
 }
 
 fn low_bits(width: u32) -> u64 {
-    if width == 0 { 0 } else { u64::MAX >> (64 - width) }
+    if width == 0 {
+        0
+    } else {
+        u64::MAX >> (64 - width)
+    }
 }
 
 fn sign_extend(value: u64, width: u32) -> i64 {

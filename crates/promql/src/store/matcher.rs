@@ -86,8 +86,6 @@ impl Matcher {
 /// A pattern that must match the whole text, in which a dot also matches a line break, as in Prometheus 3.
 pub(crate) fn anchored(pattern: &str) -> Result<Regex, QueryError> {
     Regex::new(&format!("^(?s:{pattern})$")).map_err(|error| {
-        QueryError::Parse(format!(
-            "{pattern:?} is not a regular expression: {error}"
-        ))
+        QueryError::Parse(format!("{pattern:?} is not a regular expression: {error}"))
     })
 }

@@ -17,8 +17,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use index::Index;
-pub(crate) use matcher::anchored;
 pub use matcher::Matcher;
+pub(crate) use matcher::anchored;
 pub use series::Series;
 
 use crate::error::AppendError;
@@ -295,13 +295,20 @@ impl Store {
     ) -> Vec<String> {
         let found = self.select_any(selectors, from, to);
         let values: BTreeSet<&str> = found.iter().map(|labels| labels.get(name)).collect();
-        let known = self.index.values(name).filter(|value| values.contains(value));
+        let known = self
+            .index
+            .values(name)
+            .filter(|value| values.contains(value));
         known.map(str::to_owned).collect()
     }
 
     fn select_any(&self, selectors: &[Vec<Matcher>], from: i64, to: i64) -> BTreeSet<&Labels> {
         let all = [Vec::new()];
-        let selectors = if selectors.is_empty() { &all } else { selectors };
+        let selectors = if selectors.is_empty() {
+            &all
+        } else {
+            selectors
+        };
         selectors
             .iter()
             .flat_map(|matchers| self.select(matchers))

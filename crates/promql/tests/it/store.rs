@@ -120,8 +120,12 @@ fn lists_series_names_and_values() {
 fn each_series_keeps_its_own_retention() {
     let mut store = Store::new(Limits::default());
     let minute = Duration::from_secs(60);
-    let raw = store.register(&labels(&[("kind", "raw")]), 5 * minute).unwrap();
-    let recorded = store.register(&labels(&[("kind", "recorded")]), HOUR).unwrap();
+    let raw = store
+        .register(&labels(&[("kind", "raw")]), 5 * minute)
+        .unwrap();
+    let recorded = store
+        .register(&labels(&[("kind", "recorded")]), HOUR)
+        .unwrap();
     let end = 7_200;
     for second in 0..=end {
         for series in [raw, recorded] {

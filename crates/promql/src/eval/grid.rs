@@ -1,0 +1,47 @@
+//! The times at which an expression is evaluated.
+
+/// Times at equal distances, in milliseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Grid {
+    pub(crate) start: i64,
+    /// At least 1.
+    pub(crate) step: i64,
+    /// How many times there are.
+    pub(crate) steps: usize,
+}
+
+impl Grid {
+    pub(crate) fn instant(time: i64) -> Self {
+        Self {
+            start: time,
+            step: 1,
+            steps: 1,
+        }
+    }
+
+    /// The times from `start` to `end`; `None` if there are more than `most`.
+    pub(crate) fn between(start: i64, end: i64, step: i64, most: usize) -> Option<Self> {
+        let steps = if end < start {
+            0
+        } else {
+            usize::try_from(end.abs_diff(start) / step.unsigned_abs().max(1))
+                .unwrap_or(usize::MAX)
+                .saturating_add(1)
+        };
+        (steps <= most).then_some(Self { start, step, steps })
+    }
+
+    pub(crate) fn times(self) -> impl ExactSizeIterator<Item = i64> + Clone {
+        let at = move |step: usize| self.start + self.step * step as i64;
+        (0..self.steps).map(at)
+    }
+
+    pub(crate) fn is_instant(self) -> bool {
+        self.steps == 1
+    }
+
+    /// The last time; the first if there is none.
+    pub(crate) fn end(self) -> i64 {
+        self.start + self.step * (self.steps.saturating_sub(1)) as i64
+    }
+}
