@@ -20,17 +20,17 @@ const RANGE_STEP_MS: i64 = 60_000;
 
 /// What became of a script.
 #[derive(Debug, Default)]
-pub struct Report {
+pub(crate) struct Report {
     /// Evaluations with the expected answer.
-    pub passed: usize,
+    pub(crate) passed: usize,
     /// Evaluations with another answer.
-    pub failed: usize,
+    pub(crate) failed: usize,
     /// Evaluations that the engine says it does not support.
-    pub unsupported: usize,
+    pub(crate) unsupported: usize,
     /// Evaluations that were left out because they need native histograms.
-    pub skipped: usize,
+    pub(crate) skipped: usize,
     /// A line for each failed or unsupported one.
-    pub problems: Vec<String>,
+    pub(crate) problems: Vec<String>,
 }
 
 impl fmt::Display for Report {
@@ -50,7 +50,7 @@ impl fmt::Display for Report {
 }
 
 /// Runs a script. Fails if it cannot be read.
-pub fn run(text: &str) -> Result<Report, String> {
+pub(crate) fn run(text: &str) -> Result<Report, String> {
     let mut session = Session {
         store: Store::new(Limits::default()),
         histograms: Vec::new(),

@@ -32,11 +32,12 @@ fn end_of_labels(line: &str) -> usize {
                 '{' => braces += 1,
                 '}' => braces -= 1,
                 // A space may stand between a name and its braces.
-                c if c.is_whitespace()
-                    && braces == 0
-                    && !line[at..].trim_start().starts_with('{') =>
-                {
-                    return at;
+                c if c.is_whitespace() && braces == 0 => {
+                    let rest = line[at..].trim_start();
+                    // A space may stand between a name and its braces; two braces begin a histogram.
+                    if !rest.starts_with('{') || rest.starts_with("{{") {
+                        return at;
+                    }
                 }
                 _ => {}
             },
@@ -64,10 +65,8 @@ fn points(text: &str) -> Result<Vec<Point>, String> {
     let mut rest = text.trim_start();
     while !rest.is_empty() {
         if rest.starts_with("{{") {
-            let end = rest.find("}}").ok_or("{{ without }}")? + 2;
-            let tail = rest[end..].find(char::is_whitespace);
+            rest = after_histogram(rest).ok_or("{{ without }}")?.trim_start();
             points.push(Point::Histogram);
-            rest = tail.map_or("", |at| rest[end + at..].trim_start());
             continue;
         }
         let (word, after) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
@@ -75,6 +74,15 @@ fn points(text: &str) -> Result<Vec<Point>, String> {
         rest = after.trim_start();
     }
     Ok(points)
+}
+
+/// What follows `{{…}}`, `{{…}}x5` or `{{…}}+{{…}}x5`.
+fn after_histogram(text: &str) -> Option<&str> {
+    let rest = &text[text.find("}}")? + 2..];
+    match rest.strip_prefix(['+', '-']) {
+        Some(step) if step.starts_with("{{") => after_histogram(step),
+        _ => Some(rest.find(char::is_whitespace).map_or("", |at| &rest[at..])),
+    }
 }
 
 /// `_`, `_x5`, `stale`, `1`, `1x5`, `1+2x5`, `1-2x5`

@@ -101,9 +101,12 @@ fn load(number: usize, line: &str, lines: &mut Lines<'_>) -> Result<Load, String
     let (command, step) = line
         .split_once(char::is_whitespace)
         .ok_or("load needs an interval")?;
-    let mut series = Vec::new();
+    let mut series: Vec<(Labels, Vec<Point>)> = Vec::new();
     while let Some((_, line)) = lines.next_of_block() {
-        series.push(notation::series(line)?);
+        let (labels, points) = notation::series(line)?;
+        // A series that is given twice counts as it was given last.
+        series.retain(|(have, _)| *have != labels);
+        series.push((labels, points));
     }
     Ok(Load {
         line: number,
