@@ -175,7 +175,7 @@ impl Engine {
         let evaluator = self.evaluator(store, grid);
         let columns = match &query.root {
             Root::Vector(vector) => evaluator.vector(vector, grid)?,
-            Root::Scalar(scalar) => evaluator.from_scalar(scalar, grid)?,
+            Root::Scalar(scalar) => evaluator.as_vector(scalar, grid)?,
             Root::Range(_) => return Err(no_range_over("range vector")),
             Root::Text(_) => return Err(no_range_over("string")),
         };

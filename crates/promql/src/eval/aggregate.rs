@@ -74,15 +74,14 @@ impl Evaluator<'_> {
                 let Some(value) = value else { continue };
                 let labels = column.labels.with(label, &format_float_plain(*value));
                 let labels = grouping.key(&labels);
-                let place = match places.get(&labels) {
-                    Some(place) => *place,
-                    None => {
-                        self.budget.samples(grid.steps)?;
-                        places.insert(labels.clone(), results.len());
-                        let cells = vec![None; grid.steps];
-                        results.push(Column { labels, cells });
-                        results.len() - 1
-                    }
+                let place = if let Some(place) = places.get(&labels) {
+                    *place
+                } else {
+                    self.budget.samples(grid.steps)?;
+                    places.insert(labels.clone(), results.len());
+                    let cells = vec![None; grid.steps];
+                    results.push(Column { labels, cells });
+                    results.len() - 1
                 };
                 *results[place].cells[step].get_or_insert(0.0) += 1.0;
             }
@@ -147,7 +146,7 @@ fn whole_number(count: f64) -> Result<usize> {
             "Scalar value {count} overflows int64"
         )));
     }
-    Ok(if count < 1.0 { 0 } else { count as usize })
+    Ok(math::whole(count))
 }
 
 fn group(grouping: &Grouping, columns: &[Column]) -> Groups {

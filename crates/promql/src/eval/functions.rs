@@ -7,7 +7,7 @@ use crate::labels::Labels;
 use crate::plan::{Relabel, Scalar, Vector};
 
 impl Evaluator<'_> {
-    pub(crate) fn from_scalar(&self, scalar: &Scalar, grid: Grid) -> Result<Vec<Column>> {
+    pub(crate) fn as_vector(&self, scalar: &Scalar, grid: Grid) -> Result<Vec<Column>> {
         let cells = self.scalar(scalar, grid)?.into_iter().map(Some).collect();
         Ok(vec![Column {
             labels: Labels::default(),

@@ -31,9 +31,10 @@ impl Grid {
         (steps <= most).then_some(Self { start, step, steps })
     }
 
-    pub(crate) fn times(self) -> impl ExactSizeIterator<Item = i64> + Clone {
-        let at = move |step: usize| self.start + self.step * step as i64;
-        (0..self.steps).map(at)
+    pub(crate) fn times(self) -> impl Iterator<Item = i64> {
+        (0..)
+            .take(self.steps)
+            .map(move |step: i64| self.start + self.step * step)
     }
 
     pub(crate) fn is_instant(self) -> bool {
@@ -42,6 +43,7 @@ impl Grid {
 
     /// The last time; the first if there is none.
     pub(crate) fn end(self) -> i64 {
-        self.start + self.step * (self.steps.saturating_sub(1)) as i64
+        let distances = i64::try_from(self.steps.saturating_sub(1)).unwrap_or(i64::MAX);
+        self.start + self.step.saturating_mul(distances)
     }
 }

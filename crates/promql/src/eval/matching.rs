@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::column::{self, Cells, Column};
+use super::column::{self, Column};
 use super::{Evaluator, Grid, Result};
 use crate::error::QueryError;
 use crate::labels::Labels;
@@ -143,17 +143,16 @@ impl<'a> Results<'a> {
     }
 
     fn column(&mut self, many: usize, one: usize, budget: &super::Budget) -> Result<&mut Column> {
-        let place = match self.places.get(&(many, one)) {
-            Some(place) => *place,
-            None => {
-                budget.samples(self.steps)?;
-                self.columns.push(Column {
-                    labels: self.labels(many, one),
-                    cells: Cells::from(vec![None; self.steps]),
-                });
-                self.places.insert((many, one), self.columns.len() - 1);
-                self.columns.len() - 1
-            }
+        let place = if let Some(place) = self.places.get(&(many, one)) {
+            *place
+        } else {
+            budget.samples(self.steps)?;
+            self.columns.push(Column {
+                labels: self.labels(many, one),
+                cells: vec![None; self.steps],
+            });
+            self.places.insert((many, one), self.columns.len() - 1);
+            self.columns.len() - 1
         };
         Ok(&mut self.columns[place])
     }

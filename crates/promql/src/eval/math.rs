@@ -135,9 +135,19 @@ pub(crate) fn quantile(q: f64, values: &mut [f64]) -> f64 {
     let rank = q * last as f64;
     let weight = rank - rank.floor();
     // `rank` is between 0 and the last position.
-    let lower = (rank.floor() as usize).min(last);
+    let lower = whole(rank).min(last);
     let upper = (lower + 1).min(last);
     values[lower] * (1.0 - weight) + values[upper] * weight
+}
+
+/// The whole part of a number; 0 for what is below one or no number.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the cast saturates, which is what is meant"
+)]
+pub(crate) fn whole(value: f64) -> usize {
+    value as usize
 }
 
 /// Orders two values by `ordering`, and NaN after everything else.
@@ -173,6 +183,10 @@ pub(crate) fn clamp(value: f64, limits: &[f64]) -> Option<f64> {
 }
 
 /// `round(v, to)`: halves go up.
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "it stands in a table with clamp, which may drop a value"
+)]
 pub(crate) fn round(value: f64, to: &[f64]) -> Option<f64> {
     // By the inverse, as Prometheus does, because 1 / 0.1 is exact and 0.1 is not.
     let inverse = 1.0 / to.first().copied().unwrap_or(1.0);

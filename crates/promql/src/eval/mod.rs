@@ -88,7 +88,7 @@ impl Evaluator<'_> {
                 let times = self.select(selector, grid, |sample| sample.timestamp as f64 / 1e3)?;
                 column::without_metadata(times)
             }
-            Vector::FromScalar(scalar) => self.from_scalar(scalar, grid),
+            Vector::FromScalar(scalar) => self.as_vector(scalar, grid),
             Vector::Map(function, of) => self.map(*function, of, grid),
             Vector::MapWith(function, of, scalars) => self.map_with(*function, of, scalars, grid),
             Vector::EvaluationTime(of) => self.evaluation_time(of, grid),

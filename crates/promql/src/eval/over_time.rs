@@ -81,7 +81,16 @@ pub(crate) fn function(name: &str) -> Option<RangeFunction> {
 }
 
 fn differ(before: f64, after: f64) -> bool {
-    before != after && !(before.is_nan() && after.is_nan())
+    differ_exactly(before, after) && !(before.is_nan() && after.is_nan())
+}
+
+/// NaN differs from NaN here.
+#[expect(
+    clippy::float_cmp,
+    reason = "a value that moved by the least bit has moved"
+)]
+fn differ_exactly(a: f64, b: f64) -> bool {
+    a != b
 }
 
 impl Window<'_> {
@@ -188,6 +197,7 @@ fn predict_linear(window: &mut Window<'_>) -> Option<f64> {
 /// The line with the least squares: its slope by the second, and its value at `origin`.
 fn line(samples: &[Sample], origin: i64) -> (f64, f64) {
     let first = samples[0].value;
+    // NaN is not constant: a line through it is NaN.
     if samples
         .iter()
         .all(|sample| !differ_exactly(sample.value, first))
@@ -210,15 +220,6 @@ fn line(samples: &[Sample], origin: i64) -> (f64, f64) {
     let [x, y, xy, xx] = [x_sum, y_sum, xy_sum, xx_sum].map(Sum::total);
     let slope = (xy - x * y / n) / (xx - x * x / n);
     (slope, y / n - slope * x / n)
-}
-
-/// NaN differs from NaN here: a line through NaN is NaN.
-#[expect(
-    clippy::float_cmp,
-    reason = "only values that never moved at all are constant"
-)]
-fn differ_exactly(a: f64, b: f64) -> bool {
-    a != b
 }
 
 impl Evaluator<'_> {

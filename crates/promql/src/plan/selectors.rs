@@ -54,7 +54,9 @@ impl<'a> Found<'a> {
             | Vector::Sort { of, .. } => self.vector(of),
             Vector::MapWith(_, of, scalars) => {
                 self.vector(of);
-                scalars.iter().for_each(|scalar| self.scalar(scalar));
+                for scalar in scalars {
+                    self.scalar(scalar);
+                }
             }
             Vector::OverTime(node) => {
                 node.parameter.iter().for_each(|scalar| self.scalar(scalar));

@@ -22,8 +22,8 @@ impl BitWriter {
             let take = left.min(self.free);
             let part = (value >> (left - take)) & ((1 << take) - 1);
             let last = self.bytes.last_mut().expect("pushed above when empty");
-            // `part` has at most eight bits, and `free >= take`.
-            *last |= (part << (self.free - take)) as u8;
+            // `part` has `take` bits and `free >= take`, so all is in the lowest byte.
+            *last |= (part << (self.free - take)).to_le_bytes()[0];
             self.free -= take;
             left -= take;
         }
@@ -92,6 +92,12 @@ impl<'a> BitReader<'a> {
             let high = self.read_short(count - 32);
             (high << 32) | self.read_short(32)
         }
+    }
+
+    /// The next `count` bits, at most eight.
+    #[inline]
+    pub(crate) fn read_byte(&mut self, count: u32) -> u8 {
+        self.read_short(count).to_le_bytes()[0]
     }
 
     #[inline]

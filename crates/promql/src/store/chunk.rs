@@ -169,9 +169,8 @@ fn read_xor(bits: &mut BitReader<'_>, window: &mut Window) -> u64 {
         return 0;
     }
     if bits.bit() {
-        // Five and six bits, so both fit.
-        window.leading = bits.read(5) as u32;
-        let width = bits.read(6) as u32 + 1;
+        window.leading = u32::from(bits.read_byte(5));
+        let width = u32::from(bits.read_byte(6)) + 1;
         window.trailing = 64_u32.saturating_sub(window.leading + width);
     }
     let width = 64 - window.leading - window.trailing;

@@ -32,20 +32,18 @@ impl Index {
     }
 
     fn insert_pair(&mut self, (name, value): &Label, position: u32) -> Label {
-        let name = match self.names.get_key_value(name) {
-            Some((shared, _)) => Arc::clone(shared),
-            None => {
-                self.bytes += ENTRY_BYTES + name.len();
-                Arc::clone(name)
-            }
+        let name = if let Some((shared, _)) = self.names.get_key_value(name) {
+            Arc::clone(shared)
+        } else {
+            self.bytes += ENTRY_BYTES + name.len();
+            Arc::clone(name)
         };
         let values = self.names.entry(Arc::clone(&name)).or_default();
-        let value = match values.get_key_value(value) {
-            Some((shared, _)) => Arc::clone(shared),
-            None => {
-                self.bytes += ENTRY_BYTES + value.len();
-                Arc::clone(value)
-            }
+        let value = if let Some((shared, _)) = values.get_key_value(value) {
+            Arc::clone(shared)
+        } else {
+            self.bytes += ENTRY_BYTES + value.len();
+            Arc::clone(value)
         };
         let postings = values.entry(Arc::clone(&value)).or_default();
         if let Err(at) = postings.binary_search(&position) {

@@ -135,7 +135,7 @@ fn each_series_keeps_its_own_retention() {
         }
     }
     store.trim(end * 1_000);
-    let oldest = |series| (end - samples(&store, series)[0].timestamp / 1_000) as u64;
+    let oldest = |series| end - samples(&store, series)[0].timestamp / 1_000;
     // Whole chunks of two minutes go.
     assert!((300..=420).contains(&oldest(0)), "{}", oldest(0));
     assert!((3_600..=3_720).contains(&oldest(1)), "{}", oldest(1));
