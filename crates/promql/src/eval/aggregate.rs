@@ -101,7 +101,6 @@ impl Evaluator<'_> {
         let counts = self.scalar(count, grid)?;
         let mut order = Vec::new();
         for (step, count) in counts.into_iter().enumerate() {
-            let count = whole_number(count)?;
             for (_, members) in groups {
                 self.budget.work(members.len())?;
                 let present = members
@@ -120,7 +119,11 @@ impl Evaluator<'_> {
                         },
                     )
                 });
-                let kept = count.min(ranked.len());
+                if ranked.is_empty() {
+                    // Where nothing is to be ranked, any count will do.
+                    continue;
+                }
+                let kept = whole_number(count)?.min(ranked.len());
                 for (at, _) in &ranked[kept..] {
                     columns[*at].cells[step] = None;
                 }
@@ -138,10 +141,8 @@ impl Evaluator<'_> {
 
 /// A count below one means none.
 fn whole_number(count: f64) -> Result<usize> {
-    if count.is_nan() {
-        return Err(QueryError::Execution("Parameter value is NaN".into()));
-    }
-    if count.abs() >= 9_223_372_036_854_775_808.0 {
+    const INT64_END: f64 = 9_223_372_036_854_775_808.0;
+    if !(-INT64_END..INT64_END).contains(&count) {
         return Err(QueryError::Execution(format!(
             "Scalar value {count} overflows int64"
         )));
