@@ -203,7 +203,7 @@ fn hold_on(core: usize) {
     let mut set = CpuSet::new();
     set.set(core);
     // On a machine with one core there is nothing to choose.
-    drop(sched_setaffinity(None, &set));
+    let _held = sched_setaffinity(None, &set);
 }
 
 fn start(mut command: Command, ready: impl Fn(&str) -> Option<SocketAddr>) -> (SocketAddr, Child) {

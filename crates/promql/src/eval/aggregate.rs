@@ -1,0 +1,165 @@
+//! Aggregations: from the series of a group to one, or to some of them.
+
+use std::collections::HashMap;
+
+use super::column::{self, Cells, Column};
+use super::math::{self, nan_last};
+use super::{Evaluator, Grid, Result};
+use crate::error::QueryError;
+use crate::format::format_float_plain;
+use crate::labels::Labels;
+use crate::plan::{Aggregate, Aggregator, Grouping, Scalar};
+
+/// The labels of a group and the positions of its columns.
+type Groups = Vec<(Labels, Vec<usize>)>;
+
+impl Evaluator<'_> {
+    pub(super) fn aggregate(&self, node: &Aggregate, grid: Grid) -> Result<Vec<Column>> {
+        let columns = self.vector(&node.of, grid)?;
+        self.budget.work(columns.len() * grid.steps)?;
+        match &node.aggregator {
+            Aggregator::Values(function) => {
+                self.each_group(node, &columns, grid, |_, values| function(values))
+            }
+            Aggregator::Quantile(q) => {
+                let q = self.scalar(q, grid)?;
+                self.each_group(node, &columns, grid, |step, values| {
+                    math::quantile(q[step], values)
+                })
+            }
+            Aggregator::CountValues(label) => {
+                self.count_values(label, &node.grouping, &columns, grid)
+            }
+            Aggregator::Extremes { count, largest } => {
+                let groups = group(&node.grouping, &columns);
+                self.extremes(count, *largest, &groups, columns, grid)
+            }
+        }
+    }
+
+    fn each_group(
+        &self,
+        node: &Aggregate,
+        columns: &[Column],
+        grid: Grid,
+        function: impl Fn(usize, &mut [f64]) -> f64,
+    ) -> Result<Vec<Column>> {
+        let mut values = Vec::new();
+        let mut results = Vec::new();
+        for (labels, members) in group(&node.grouping, columns) {
+            self.budget.samples(grid.steps)?;
+            let mut cells = Cells::with_capacity(grid.steps);
+            for step in 0..grid.steps {
+                self.budget.work(members.len())?;
+                values.clear();
+                values.extend(members.iter().filter_map(|at| columns[*at].cells[step]));
+                cells.push((!values.is_empty()).then(|| function(step, &mut values)));
+            }
+            results.push(Column { labels, cells });
+        }
+        Ok(results)
+    }
+
+    fn count_values(
+        &self,
+        label: &str,
+        grouping: &Grouping,
+        columns: &[Column],
+        grid: Grid,
+    ) -> Result<Vec<Column>> {
+        let mut places: HashMap<Labels, usize> = HashMap::new();
+        let mut results: Vec<Column> = Vec::new();
+        for column in columns {
+            for (step, value) in column.cells.iter().enumerate() {
+                let Some(value) = value else { continue };
+                let labels = column.labels.with(label, &format_float_plain(*value));
+                let labels = grouping.key(&labels);
+                let place = if let Some(place) = places.get(&labels) {
+                    *place
+                } else {
+                    self.budget.samples(grid.steps)?;
+                    places.insert(labels.clone(), results.len());
+                    let cells = vec![None; grid.steps];
+                    results.push(Column { labels, cells });
+                    results.len() - 1
+                };
+                *results[place].cells[step].get_or_insert(0.0) += 1.0;
+            }
+        }
+        column::merge(results)
+    }
+
+    /// `topk` and `bottomk`: the samples stay as they are, the others go.
+    fn extremes(
+        &self,
+        count: &Scalar,
+        largest: bool,
+        groups: &Groups,
+        mut columns: Vec<Column>,
+        grid: Grid,
+    ) -> Result<Vec<Column>> {
+        let counts = self.scalar(count, grid)?;
+        let mut order = Vec::new();
+        for (step, count) in counts.into_iter().enumerate() {
+            for (_, members) in groups {
+                self.budget.work(members.len())?;
+                let present = members
+                    .iter()
+                    .filter_map(|at| Some((*at, columns[*at].cells[step]?)));
+                let mut ranked: Vec<(usize, f64)> = present.collect();
+                ranked.sort_by(|(_, a), (_, b)| {
+                    let ordering = a.partial_cmp(b);
+                    nan_last(
+                        *a,
+                        *b,
+                        if largest {
+                            ordering.map(std::cmp::Ordering::reverse)
+                        } else {
+                            ordering
+                        },
+                    )
+                });
+                if ranked.is_empty() {
+                    // Where nothing is to be ranked, any count will do.
+                    continue;
+                }
+                let kept = whole_number(count)?.min(ranked.len());
+                for (at, _) in &ranked[kept..] {
+                    columns[*at].cells[step] = None;
+                }
+                order.extend(ranked[..kept].iter().map(|(at, _)| *at));
+            }
+        }
+        if grid.is_instant() {
+            // The answer lists each group's samples in the order of their values.
+            return Ok(order.into_iter().map(|at| columns[at].clone()).collect());
+        }
+        columns.retain(|column| !column.is_empty());
+        Ok(columns)
+    }
+}
+
+/// A count below one means none.
+fn whole_number(count: f64) -> Result<usize> {
+    const INT64_END: f64 = 9_223_372_036_854_775_808.0;
+    if !(-INT64_END..INT64_END).contains(&count) {
+        return Err(QueryError::Execution(format!(
+            "Scalar value {count} overflows int64"
+        )));
+    }
+    Ok(math::whole(count))
+}
+
+fn group(grouping: &Grouping, columns: &[Column]) -> Groups {
+    let mut places: HashMap<Labels, usize> = HashMap::new();
+    let mut groups: Groups = Vec::new();
+    for (position, column) in columns.iter().enumerate() {
+        let key = grouping.key(&column.labels);
+        let place = *places.entry(key.clone()).or_insert_with(|| {
+            groups.push((key, Vec::new()));
+            groups.len() - 1
+        });
+        groups[place].1.push(position);
+    }
+    groups
+}

@@ -1,0 +1,422 @@
+//! From the parser's tree to a plan.
+
+use std::time::{Duration, SystemTime};
+
+use promql_parser::label::MatchOp;
+use promql_parser::parser::token::{self, TokenId};
+use promql_parser::parser::{
+    AggregateExpr, AtModifier, BinModifier, BinaryExpr, Expr, LabelModifier, MatrixSelector,
+    Offset, SubqueryExpr, VectorMatchCardinality, VectorSelector, parse,
+};
+
+use super::guard::{self, DEPTH_MAX};
+use super::{
+    Aggregate, Aggregator, At, Cardinality, Grouping, Match, Operator, Range, Root, Scalar,
+    Selector, Set, SetOperator, Vector, When, WithScalar, calls,
+};
+use crate::error::QueryError;
+use crate::eval::math;
+use crate::labels::{METRIC_NAME, valid_label_name};
+use crate::store::Matcher;
+
+/// The longest range, offset or step: 1 000 years. Sums of a few stay far from the ends of 64 bits.
+const DURATION_MAX_MS: i64 = 1_000 * 366 * 24 * 3_600 * 1_000;
+
+type Result<T> = std::result::Result<T, QueryError>;
+
+/// Reads a query.
+pub(crate) fn plan(query: &str) -> Result<Root> {
+    let tree = parse_guarded(query)?;
+    let builder = Builder { depth: DEPTH_MAX };
+    match strip(&tree) {
+        Expr::StringLiteral(text) => Ok(Root::Text(text.val.clone())),
+        Expr::MatrixSelector(_) | Expr::Subquery(_) => Ok(Root::Range(builder.range(&tree)?)),
+        _ => Ok(match builder.any(&tree)? {
+            Operand::Scalar(scalar) => Root::Scalar(scalar),
+            Operand::Vector(vector) => Root::Vector(vector),
+        }),
+    }
+}
+
+/// Reads a selector such as `up{job="shop"}`, without `offset` or `@`.
+pub(crate) fn selector_matchers(text: &str) -> Result<Vec<Matcher>> {
+    match parse_guarded(text)? {
+        Expr::VectorSelector(selector) if selector.at.is_none() && selector.offset.is_none() => {
+            matchers(&selector)
+        }
+        _ => Err(QueryError::Parse(format!(
+            "{text:?} is not a selector; it must look like name{{label=\"value\"}}"
+        ))),
+    }
+}
+
+fn parse_guarded(query: &str) -> Result<Expr> {
+    guard::check(query)?;
+    parse(query).map_err(QueryError::Parse)
+}
+
+fn strip(expression: &Expr) -> &Expr {
+    let mut inner = expression;
+    while let Expr::Paren(parentheses) = inner {
+        inner = &parentheses.expr;
+    }
+    inner
+}
+
+/// A number or a vector: what most operators take.
+pub(super) enum Operand {
+    Scalar(Scalar),
+    Vector(Vector),
+}
+
+/// Builds one level of a plan; knows how many levels are left below it.
+#[derive(Clone, Copy)]
+pub(super) struct Builder {
+    depth: usize,
+}
+
+impl Builder {
+    fn below(self) -> Result<Self> {
+        match self.depth.checked_sub(1) {
+            Some(depth) => Ok(Self { depth }),
+            None => Err(QueryError::Parse(format!(
+                "the query nests more than {DEPTH_MAX} levels"
+            ))),
+        }
+    }
+
+    pub(super) fn any(self, expression: &Expr) -> Result<Operand> {
+        let below = self.below()?;
+        Ok(match strip(expression) {
+            Expr::NumberLiteral(number) => Operand::Scalar(Scalar::Number(number.val)),
+            Expr::Unary(unary) => match below.any(&unary.expr)? {
+                Operand::Scalar(scalar) => Operand::Scalar(Scalar::Negate(Box::new(scalar))),
+                Operand::Vector(vector) => {
+                    Operand::Vector(Vector::Map(std::ops::Neg::neg, Box::new(vector)))
+                }
+            },
+            Expr::Binary(binary) => below.binary(binary)?,
+            Expr::Call(call) => calls::call(below, call)?,
+            Expr::VectorSelector(selector) => Operand::Vector(Vector::Select(select(selector)?)),
+            Expr::Aggregate(aggregate) => {
+                let aggregate = below.aggregate(aggregate)?;
+                Operand::Vector(Vector::Aggregate(Box::new(aggregate)))
+            }
+            Expr::MatrixSelector(_) | Expr::Subquery(_) => {
+                return Err(mismatch("an instant vector or a scalar", "a range vector"));
+            }
+            Expr::StringLiteral(_) => {
+                return Err(mismatch("an instant vector or a scalar", "a string"));
+            }
+            Expr::Paren(_) | Expr::Extension(_) => {
+                return Err(QueryError::Unsupported("this extension of PromQL".into()));
+            }
+        })
+    }
+
+    pub(super) fn vector(self, expression: &Expr) -> Result<Vector> {
+        match self.any(expression)? {
+            Operand::Vector(vector) => Ok(vector),
+            Operand::Scalar(_) => Err(mismatch("an instant vector", "a scalar")),
+        }
+    }
+
+    pub(super) fn scalar(self, expression: &Expr) -> Result<Scalar> {
+        match self.any(expression)? {
+            Operand::Scalar(scalar) => Ok(scalar),
+            Operand::Vector(_) => Err(mismatch("a scalar", "an instant vector")),
+        }
+    }
+
+    pub(super) fn range(self, expression: &Expr) -> Result<Range> {
+        match strip(expression) {
+            Expr::MatrixSelector(MatrixSelector { vs, range }) => Ok(Range::Select {
+                selector: select(vs)?,
+                range: positive(*range, "the range")?,
+            }),
+            Expr::Subquery(subquery) => self.below()?.subquery(subquery),
+            _ => Err(QueryError::Parse(
+                "expected a range vector such as name[5m]".into(),
+            )),
+        }
+    }
+
+    fn subquery(self, subquery: &SubqueryExpr) -> Result<Range> {
+        let step = subquery.step.map(|step| positive(step, "the step"));
+        Ok(Range::Subquery {
+            of: Box::new(self.vector(&subquery.expr)?),
+            range: positive(subquery.range, "the range")?,
+            step: step.transpose()?,
+            when: when(subquery.at.as_ref(), subquery.offset.as_ref())?,
+        })
+    }
+
+    fn binary(self, binary: &BinaryExpr) -> Result<Operand> {
+        let (left, right) = (self.any(&binary.lhs)?, self.any(&binary.rhs)?);
+        let returns_bool = binary.return_bool();
+        let id = binary.op.id();
+        if let Some(operator) = set_operator(id) {
+            let (Operand::Vector(left), Operand::Vector(right)) = (left, right) else {
+                return Err(mismatch(
+                    "instant vectors around a set operator",
+                    "a scalar",
+                ));
+            };
+            let key = matching(binary.modifier.as_ref())?.0;
+            let set = Set {
+                operator,
+                left,
+                right,
+                key,
+            };
+            return Ok(Operand::Vector(Vector::Set(Box::new(set))));
+        }
+        let operator = operator(id)
+            .ok_or_else(|| QueryError::Unsupported(format!("the operator {}", binary.op)))?;
+        let with_scalar = |vector, scalar, scalar_is_left| {
+            Operand::Vector(Vector::WithScalar(Box::new(WithScalar {
+                operator,
+                vector,
+                scalar,
+                scalar_is_left,
+                returns_bool,
+            })))
+        };
+        Ok(match (left, right) {
+            (Operand::Scalar(left), Operand::Scalar(right)) => {
+                Operand::Scalar(Scalar::Binary(operator, Box::new(left), Box::new(right)))
+            }
+            (Operand::Vector(vector), Operand::Scalar(scalar)) => {
+                with_scalar(vector, scalar, false)
+            }
+            (Operand::Scalar(scalar), Operand::Vector(vector)) => with_scalar(vector, scalar, true),
+            (Operand::Vector(left), Operand::Vector(right)) => {
+                let (key, cardinality) = matching(binary.modifier.as_ref())?;
+                Operand::Vector(Vector::Match(Box::new(Match {
+                    operator,
+                    left,
+                    right,
+                    key,
+                    cardinality,
+                    returns_bool,
+                })))
+            }
+        })
+    }
+
+    fn aggregate(self, aggregate: &AggregateExpr) -> Result<Aggregate> {
+        let parameter = || {
+            aggregate
+                .param
+                .as_deref()
+                .ok_or_else(|| QueryError::Parse(format!("{} needs a parameter", aggregate.op)))
+        };
+        let extremes = |largest| -> Result<Aggregator> {
+            let count = self.scalar(parameter()?)?;
+            Ok(Aggregator::Extremes { count, largest })
+        };
+        let aggregator = match aggregate.op.id() {
+            token::T_SUM => Aggregator::Values(math::sum),
+            token::T_AVG => Aggregator::Values(math::mean),
+            token::T_MIN => Aggregator::Values(math::smallest),
+            token::T_MAX => Aggregator::Values(math::largest),
+            token::T_GROUP => Aggregator::Values(|_| 1.0),
+            token::T_COUNT => Aggregator::Values(|values| values.len() as f64),
+            token::T_STDVAR => Aggregator::Values(math::variance),
+            token::T_STDDEV => Aggregator::Values(|values| math::variance(values).sqrt()),
+            token::T_QUANTILE => Aggregator::Quantile(self.scalar(parameter()?)?),
+            token::T_TOPK => extremes(true)?,
+            token::T_BOTTOMK => extremes(false)?,
+            token::T_COUNT_VALUES => Aggregator::CountValues(label_name(parameter()?)?),
+            _ => {
+                return Err(QueryError::Unsupported(format!(
+                    "the experimental aggregation {}",
+                    aggregate.op
+                )));
+            }
+        };
+        let mut grouping = grouping(aggregate.modifier.as_ref());
+        if let (Aggregator::CountValues(label), Grouping::Only(names)) =
+            (&aggregator, &mut grouping)
+        {
+            names.push(label.clone());
+        }
+        Ok(Aggregate {
+            aggregator,
+            of: self.vector(&aggregate.expr)?,
+            grouping,
+        })
+    }
+}
+
+pub(super) fn text(expression: &Expr) -> Result<&str> {
+    match strip(expression) {
+        Expr::StringLiteral(literal) => Ok(&literal.val),
+        _ => Err(QueryError::Parse("expected a string".into())),
+    }
+}
+
+pub(super) fn label_name(expression: &Expr) -> Result<String> {
+    let name = text(expression)?;
+    if valid_label_name(name) {
+        Ok(name.to_owned())
+    } else {
+        Err(QueryError::Parse(format!("invalid label name {name:?}")))
+    }
+}
+
+/// The selector that an expression consists of, if it is one.
+pub(super) fn plain_selector(expression: &Expr) -> Option<&VectorSelector> {
+    match strip(expression) {
+        Expr::VectorSelector(selector) => Some(selector),
+        _ => None,
+    }
+}
+
+/// The selector that an expression or its range consists of, parentheses aside.
+pub(super) fn absent_selector(expression: &Expr) -> Option<&VectorSelector> {
+    match strip(expression) {
+        Expr::VectorSelector(selector) => Some(selector),
+        Expr::MatrixSelector(matrix) => Some(&matrix.vs),
+        _ => None,
+    }
+}
+
+pub(super) fn select(selector: &VectorSelector) -> Result<Selector> {
+    Ok(Selector {
+        matchers: matchers(selector)?,
+        when: when(selector.at.as_ref(), selector.offset.as_ref())?,
+    })
+}
+
+fn matchers(selector: &VectorSelector) -> Result<Vec<Matcher>> {
+    if !selector.matchers.or_matchers.is_empty() {
+        return Err(QueryError::Unsupported(
+            "\"or\" between label matchers".into(),
+        ));
+    }
+    let name = selector.name.as_deref();
+    let by_name = name.map(|name| Ok(Matcher::equal(METRIC_NAME, name)));
+    let by_label = selector.matchers.matchers.iter().map(|matcher| {
+        let (name, value) = (&*matcher.name, &*matcher.value);
+        match &matcher.op {
+            MatchOp::Equal => Ok(Matcher::equal(name, value)),
+            MatchOp::NotEqual => Ok(Matcher::not_equal(name, value)),
+            MatchOp::Re(_) => Matcher::matches(name, value),
+            MatchOp::NotRe(_) => Matcher::matches_not(name, value),
+        }
+    });
+    let matchers: Vec<Matcher> = by_name.into_iter().chain(by_label).collect::<Result<_>>()?;
+    if matchers.iter().all(|matcher| matcher.is_match("")) {
+        return Err(QueryError::Parse(
+            "a selector must have a name or a matcher that an empty label does not fulfil".into(),
+        ));
+    }
+    Ok(matchers)
+}
+
+fn when(at: Option<&AtModifier>, offset: Option<&Offset>) -> Result<When> {
+    let at = match at {
+        None => None,
+        Some(AtModifier::Start) => Some(At::Start),
+        Some(AtModifier::End) => Some(At::End),
+        Some(AtModifier::At(time)) => {
+            let ms = match time.duration_since(SystemTime::UNIX_EPOCH) {
+                Ok(after) => milliseconds(after, "the time after @")?,
+                Err(before) => -milliseconds(before.duration(), "the time after @")?,
+            };
+            Some(At::Time(ms))
+        }
+    };
+    let offset = match offset {
+        None => 0,
+        Some(Offset::Pos(back)) => milliseconds(*back, "the offset")?,
+        Some(Offset::Neg(ahead)) => -milliseconds(*ahead, "the offset")?,
+    };
+    Ok(When { at, offset })
+}
+
+fn milliseconds(duration: Duration, what: &str) -> Result<i64> {
+    let ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    if ms > DURATION_MAX_MS {
+        return Err(QueryError::Parse(format!(
+            "{what} is {duration:?}; at most 1000 years are allowed"
+        )));
+    }
+    Ok(ms)
+}
+
+fn positive(duration: Duration, what: &str) -> Result<i64> {
+    match milliseconds(duration, what)? {
+        0 => Err(QueryError::Parse(format!("{what} must be at least 1ms"))),
+        ms => Ok(ms),
+    }
+}
+
+fn grouping(modifier: Option<&LabelModifier>) -> Grouping {
+    match modifier {
+        None => Grouping::Only(Vec::new()),
+        Some(LabelModifier::Include(names)) => Grouping::Only(names.labels.clone()),
+        Some(LabelModifier::Exclude(names)) => Grouping::Except(names.labels.clone()),
+    }
+}
+
+fn matching(modifier: Option<&BinModifier>) -> Result<(Grouping, Cardinality)> {
+    let Some(modifier) = modifier else {
+        return Ok((Grouping::Except(Vec::new()), Cardinality::OneToOne));
+    };
+    let fill = &modifier.fill_values;
+    if fill.lhs.is_some() || fill.rhs.is_some() {
+        return Err(QueryError::Unsupported(
+            "the experimental fill modifier".into(),
+        ));
+    }
+    let key = match &modifier.matching {
+        None => Grouping::Except(Vec::new()),
+        some => grouping(some.as_ref()),
+    };
+    let cardinality = match &modifier.card {
+        VectorMatchCardinality::ManyToOne(include) => {
+            Cardinality::ManyToOne(include.labels.clone())
+        }
+        VectorMatchCardinality::OneToMany(include) => {
+            Cardinality::OneToMany(include.labels.clone())
+        }
+        VectorMatchCardinality::OneToOne | VectorMatchCardinality::ManyToMany => {
+            Cardinality::OneToOne
+        }
+    };
+    Ok((key, cardinality))
+}
+
+fn operator(id: TokenId) -> Option<Operator> {
+    Some(match id {
+        token::T_ADD => Operator::Add,
+        token::T_SUB => Operator::Subtract,
+        token::T_MUL => Operator::Multiply,
+        token::T_DIV => Operator::Divide,
+        token::T_MOD => Operator::Modulo,
+        token::T_POW => Operator::Power,
+        token::T_ATAN2 => Operator::Atan2,
+        token::T_EQLC => Operator::Equal,
+        token::T_NEQ => Operator::NotEqual,
+        token::T_GTR => Operator::Greater,
+        token::T_LSS => Operator::Less,
+        token::T_GTE => Operator::GreaterOrEqual,
+        token::T_LTE => Operator::LessOrEqual,
+        _ => return None,
+    })
+}
+
+fn set_operator(id: TokenId) -> Option<SetOperator> {
+    Some(match id {
+        token::T_LAND => SetOperator::And,
+        token::T_LOR => SetOperator::Or,
+        token::T_LUNLESS => SetOperator::Unless,
+        _ => return None,
+    })
+}
+
+fn mismatch(expected: &str, got: &str) -> QueryError {
+    QueryError::Parse(format!("expected {expected}, got {got}"))
+}
