@@ -3,6 +3,7 @@ FROM rust:1.91.1-slim-bookworm AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
+COPY crates crates
 COPY drills drills
 RUN cargo build --release --locked --bin firedrill
 

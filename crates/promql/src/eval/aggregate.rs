@@ -72,6 +72,7 @@ impl Evaluator<'_> {
         for column in columns {
             for (step, value) in column.cells.iter().enumerate() {
                 let Some(value) = value else { continue };
+                self.budget.work(1)?;
                 let labels = column.labels.with(label, &format_float_plain(*value));
                 let labels = grouping.key(&labels);
                 let place = if let Some(place) = places.get(&labels) {

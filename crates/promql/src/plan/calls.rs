@@ -3,6 +3,7 @@
 use promql_parser::parser::{Call, Expr, VectorSelector};
 
 use super::build::{self, Builder, Operand};
+use super::parts;
 use super::{BucketFunction, OverTime, Relabel, Scalar, Vector};
 use crate::error::QueryError;
 use crate::eval::math;
@@ -134,7 +135,7 @@ impl Arguments<'_> {
             "sort" => self.sort(false),
             "sort_desc" => self.sort(true),
             "timestamp" => Ok(match build::plain_selector(self.get(0)?) {
-                Some(selector) => Vector::SampleTime(build::select(selector)?),
+                Some(selector) => Vector::SampleTime(parts::select(selector)?),
                 None => Vector::EvaluationTime(Box::new(self.vector(0)?)),
             }),
             "absent" => {

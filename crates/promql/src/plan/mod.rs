@@ -8,6 +8,7 @@
 mod build;
 mod calls;
 mod guard;
+mod parts;
 mod selectors;
 
 pub(crate) use build::{plan, selector_matchers};

@@ -37,9 +37,13 @@ impl BitWriter {
         self.bytes.capacity()
     }
 
-    /// Gives the bytes away, without spare room.
-    pub(crate) fn finish(self) -> Box<[u8]> {
-        self.bytes.into_boxed_slice()
+    /// Gives a copy of the bytes away and begins anew in the same memory. Giving the memory away and growing another
+    /// time would leave holes between all chunks, a third of the memory in all.
+    pub(crate) fn take(&mut self) -> Box<[u8]> {
+        let bytes = Box::from(&*self.bytes);
+        self.bytes.clear();
+        self.free = 0;
+        bytes
     }
 }
 

@@ -109,13 +109,17 @@ impl OpenChunk {
 
     /// Turns what was appended into a chunk and begins a new one.
     pub(crate) fn seal(&mut self) -> Chunk {
-        let full = std::mem::take(self);
-        Chunk {
-            bytes: full.bits.finish(),
-            first: full.first,
-            last: full.last.timestamp,
-            count: full.count,
-        }
+        let chunk = Chunk {
+            bytes: self.bits.take(),
+            first: self.first,
+            last: self.last.timestamp,
+            count: self.count,
+        };
+        *self = Self {
+            bits: std::mem::take(&mut self.bits),
+            ..Self::default()
+        };
+        chunk
     }
 }
 
@@ -251,6 +255,12 @@ mod tests {
             assert!(read.map(bits).eq(samples.iter().copied().map(bits)));
         };
         same(open.samples());
+        same(open.seal().samples());
+        assert!(open.is_empty());
+        // The next chunk must not remember this one.
+        for sample in samples {
+            open.push(*sample);
+        }
         same(open.seal().samples());
     }
 

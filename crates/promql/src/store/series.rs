@@ -124,15 +124,18 @@ impl Series {
             + self.open.heap_bytes()
     }
 
-    /// The most that the next sample may add to it: both vectors at most double.
+    /// The most that the next sample may add to it: vectors at most double, and a full chunk is copied.
     pub(crate) fn growth(&self) -> usize {
         let open = self.open.heap_bytes().max(FIRST_GROWTH);
-        let sealed = if self.open.is_full() && self.sealed.len() == self.sealed.capacity() {
+        if !self.open.is_full() {
+            return open;
+        }
+        let list = if self.sealed.len() == self.sealed.capacity() {
             self.sealed.capacity().max(4) * size_of::<Chunk>()
         } else {
             0
         };
-        open + sealed
+        2 * open + list
     }
 }
 

@@ -109,6 +109,17 @@ fn a_selector_can_be_read_alone() {
     }
 }
 
+/// One query may be evaluated by several threads on one store.
+#[test]
+fn queries_and_stores_are_shared_between_threads() {
+    let (store, query) = (store(), Query::parse("sum(up)").unwrap());
+    let answers = std::thread::scope(|scope| {
+        let ask = || Engine::default().instant(&store, &query, 2_000).unwrap();
+        [scope.spawn(ask), scope.spawn(ask)].map(|thread| thread.join().unwrap())
+    });
+    assert_eq!(answers[0], answers[1]);
+}
+
 #[test]
 fn options_hold() {
     let store = store();
