@@ -23,6 +23,9 @@ STAYS_ZERO = {
     ("firedrill / Overview", "Targets down", "A"): "every process is up",
     ("firedrill / Engine", "Panics", "A"): "nothing panics",
     ("firedrill / Dependencies", "Outbox lag", "A"): "no shock stops the delivery",
+    ("firedrill / Telemetry", "Log lines dropped", "A"): "standard error is read",
+    ("firedrill / Telemetry", "Log queue", "A"): "it is written faster than a scrape sees",
+    ("firedrill / Telemetry", "Log records exported", "A"): "no export of logs is asked for",
 }
 
 

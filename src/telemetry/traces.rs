@@ -6,8 +6,6 @@
 //! wrappers here count what ended and what was exported, so that a gap between traces and requests is a
 //! number on `/metrics`. Destination, sampler, queue and headers come from the standard `OTEL_*` variables.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use metrics::Counter;
@@ -19,6 +17,7 @@ use opentelemetry_sdk::trace::{
     BatchSpanProcessor, Sampler, SdkTracerProvider, Span, SpanData, SpanExporter, SpanProcessor,
 };
 
+use super::exports::Exports;
 use super::{catalog, context};
 
 /// Builds the provider of tracers for a role.
@@ -32,7 +31,11 @@ pub(super) fn provider(role: &'static str) -> Result<SdkTracerProvider, String> 
                 "the OTLP exporter cannot be built from the OTEL_EXPORTER_OTLP_* variables: {error}"
             )
         })?;
-    let processor = BatchSpanProcessor::builder(CountingExporter::new(exporter)).build();
+    let exporter = CountingExporter {
+        inner: exporter,
+        exports: Exports::new("Spans", catalog::otel_sdk_exporter_span_exported_total),
+    };
+    let processor = BatchSpanProcessor::builder(exporter).build();
     Ok(SdkTracerProvider::builder()
         .with_resource(resource(role))
         // What comes this far was decided by ours, before its span was built.
@@ -43,8 +46,8 @@ pub(super) fn provider(role: &'static str) -> Result<SdkTracerProvider, String> 
         .build())
 }
 
-/// What every span says about its process; `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` win.
-fn resource(role: &'static str) -> Resource {
+/// What every span and log record says about its process; `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` win.
+pub(super) fn resource(role: &'static str) -> Resource {
     let from_environment = Resource::builder().build();
     let named = from_environment
         .get(&opentelemetry::Key::from_static_str("service.name"))
@@ -86,48 +89,18 @@ impl SpanProcessor for CountingProcessor {
     }
 }
 
-/// Counts what the endpoint took and what it did not, and logs the change from one to the other.
+/// Counts what the endpoint took and what it did not.
 #[derive(Debug)]
 struct CountingExporter {
     inner: OtlpExporter,
-    exported: Counter,
-    failed: Counter,
-    healthy: Arc<AtomicBool>,
-}
-
-impl CountingExporter {
-    fn new(inner: OtlpExporter) -> Self {
-        let exported = catalog::otel_sdk_exporter_span_exported_total("");
-        let failed = catalog::otel_sdk_exporter_span_exported_total("export_failed");
-        exported.absolute(0);
-        failed.absolute(0);
-        Self {
-            inner,
-            exported,
-            failed,
-            healthy: Arc::new(AtomicBool::new(true)),
-        }
-    }
+    exports: Exports,
 }
 
 impl SpanExporter for CountingExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        let spans = batch.len() as u64;
+        let spans = batch.len();
         let result = self.inner.export(batch).await;
-        match &result {
-            Ok(()) => self.exported.increment(spans),
-            Err(_) => self.failed.increment(spans),
-        }
-        let was_healthy = self.healthy.swap(result.is_ok(), Ordering::Relaxed);
-        match &result {
-            Err(error) if was_healthy => {
-                tracing::warn!(target: "telemetry", error = %error, "Spans cannot be exported; further failures are only counted.");
-            }
-            Ok(()) if !was_healthy => {
-                tracing::info!(target: "telemetry", "Spans are exported again.");
-            }
-            _ => {}
-        }
+        self.exports.count(spans, &result);
         result
     }
 
