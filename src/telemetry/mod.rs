@@ -87,6 +87,7 @@ impl std::fmt::Debug for Collectors {
 pub fn init(config: &Config) -> Result<Telemetry, String> {
     let (name, argument) = &config.sampler;
     let sampler = Sampler::named(name.as_deref(), argument.as_deref())?;
+    let (filter, log_filter) = LogFilter::new(&config.log_filter)?;
     let metrics = exposition::install()?;
     let tracer_provider = config
         .traces
@@ -100,15 +101,10 @@ pub fn init(config: &Config) -> Result<Telemetry, String> {
         .log_export
         .then(|| logs::otlp::provider(config.role, exports))
         .transpose()?;
-    let (filter, log_filter) = LogFilter::new(&config.log_filter)?;
-    let role = config.role;
-    let lines = Lines::start(logs::lines::BOUNDS, std::io::stderr(), move |dropped| {
-        logs::gap(role, dropped)
-    })
-    .map_err(|error| format!("the writer of log lines cannot start: {error}"))?;
+    let lines = write_lines(config.role)?;
     let put = lines.clone();
     let events = logs::Events::new(
-        role,
+        config.role,
         move |line: &[u8]| put.put(line),
         logger_provider.as_ref().map(logs::otlp::Export::new),
     );
@@ -131,8 +127,6 @@ pub fn init(config: &Config) -> Result<Telemetry, String> {
     tracing::subscriber::set_global_default(subscriber)
         .map_err(|_| "telemetry is already installed in this process".to_owned())?;
     count_panics();
-    let depth = catalog::firedrill_queue_depth("logs");
-    let waiting = lines.clone();
     let telemetry = Telemetry {
         metrics,
         tracer_provider,
@@ -144,9 +138,21 @@ pub fn init(config: &Config) -> Result<Telemetry, String> {
     telemetry.collect(process::collect);
     telemetry.collect(runtime::collect);
     telemetry.collect(observe::collect);
-    telemetry.collect(move || depth.set(waiting.depth() as f64));
+    telemetry.collect(depth_of(&telemetry.lines));
     catalog::firedrill_build_info(env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(telemetry)
+}
+
+/// Starts the writer of log lines.
+fn write_lines(role: &'static str) -> Result<Lines, String> {
+    let gap = move |dropped| logs::gap(role, dropped);
+    Lines::start(logs::lines::BOUNDS, std::io::stderr(), gap)
+        .map_err(|error| format!("the writer of log lines cannot start: {error}"))
+}
+
+fn depth_of(lines: &Lines) -> impl Fn() + use<> {
+    let (depth, lines) = (catalog::firedrill_queue_depth("logs"), lines.clone());
+    move || depth.set(lines.depth() as f64)
 }
 
 /// Counts panics and logs each as one line: the default hook's text would break the log.
