@@ -22,6 +22,7 @@ fn main() {
     let config = telemetry::Config {
         role: "bench",
         log_filter: "off".into(),
+        log_export: false,
         traces: None,
     };
     let telemetry = telemetry::init(&config).expect("it is the first");

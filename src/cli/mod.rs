@@ -9,6 +9,7 @@ mod choices;
 mod drill;
 mod health;
 mod labs;
+mod log;
 mod rules;
 
 use std::io::{IsTerminal, Write};
@@ -35,6 +36,7 @@ pub fn run() -> Result<u8, String> {
         Command::Traffic(args) => crate::traffic::run(args.config(&common)?).map(|()| 0),
         Command::Console(args) => crate::console::run(args.config(&common)?).map(|()| 0),
         Command::Choices(args) => choices::run(args, &common).map(|()| 0),
+        Command::Log(args) => log::run(&args, &common).map(|()| 0),
         Command::Drill(args) => drill::run(args, &common),
         Command::Health(args) => health::run(&args),
         Command::Rules(args) => rules::run(&args).map(|()| 0),
@@ -73,6 +75,7 @@ fn plan(args: &UpArgs, common: &args::Common, dir: PathBuf) -> Result<up::Plan, 
         token: common.token.clone(),
         otlp_endpoint: common.otlp_endpoint.clone(),
         traces: common.traces().is_some(),
+        log_export: common.log_export(),
         log_filter: common.log.clone(),
         terminal: std::io::stdout().is_terminal(),
         parent_pipe: args.parent_pipe,

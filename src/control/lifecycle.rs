@@ -2,8 +2,8 @@
 //!
 //! Start: limits, telemetry, listeners (a port in use is found here, in one sentence), control plane (which
 //! answers `/livez` from now on), then the role's own work, then one `ready` line on standard output.
-//! Stop: readiness off, stop accepting, drain, the role's own end, flush the spans. In any other order
-//! requests are cut or the last spans are lost.
+//! Stop: readiness off, stop accepting, drain, the role's own end, flush the spans, flush the log lines. In any
+//! other order requests are cut, or the last spans, or the lines that tell of them, are lost.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -26,8 +26,12 @@ use crate::telemetry::{self, Telemetry};
 /// How long a role's own end may take: work without an end of its own must not keep the process.
 const FINISH_MAX: Duration = Duration::from_secs(3);
 
+/// How long standard error may take for the last log lines.
+const LAST_LINES_MAX: Duration = Duration::from_secs(1);
+
 /// How long all of stopping may take, when no parent is left to end it by force: five seconds of drain, three for
-/// the role's own end, one for the runtime, three to send the last spans, and some to spare.
+/// the role's own end, one for the runtime, three to send the last spans and log records, one to write the last log
+/// lines, and some to spare.
 const STOP_MAX: Duration = Duration::from_secs(15);
 
 /// What every role is told when it starts.
@@ -146,6 +150,7 @@ pub fn run<F: AsyncFnOnce()>(
         .build()
         .map_err(|error| format!("the runtime cannot start: {error}"))?;
     let telemetry = Arc::new(telemetry::init(&config.telemetry)?);
+    let _last_lines = telemetry.last_lines(LAST_LINES_MAX);
     let stop = CancellationToken::new();
     let data = config
         .data

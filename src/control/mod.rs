@@ -5,7 +5,7 @@
 //! for being busy, and no choice could be flipped back.
 //!
 //! - [`lifecycle`]: how a role starts, says that it is ready, and stops
-//! - `routes`: `/metrics /livez /readyz /choices /shocks /exit`
+//! - `routes`: `/metrics /livez /readyz /choices /shocks /log /exit`
 //! - `auth`: the token, and the checks of `Host` and `Origin`
 //! - [`lab`]: the file by which a running lab is found
 //! - [`shocks`]: what the world does to a role, always with an end
@@ -109,6 +109,7 @@ async fn housekeeping(plane: Plane) {
     loop {
         tick.tick().await;
         plane.shocks.expire();
+        plane.telemetry.log_filter().expire();
         let book = Arc::clone(&plane.book);
         // Writes only when something has expired, and then not on the thread that must answer.
         drop(tokio::task::spawn_blocking(move || book.expire()).await);

@@ -30,6 +30,7 @@ pub(super) fn router(plane: Plane, more: Router) -> Router {
         .route("/choices/{name}", put(set_choice))
         .route("/shocks", get(list_shocks))
         .route("/shocks/{name}", put(begin_shock).delete(end_shock))
+        .route("/log", get(log).put(set_log))
         .route("/exit", post(exit))
         .with_state(plane.clone())
         .merge(more)
@@ -130,6 +131,39 @@ async fn end_shock(
 ) -> Result<Json<Value>, Problem> {
     plane.shocks.end(&name)?;
     Ok(list_shocks(State(plane)).await)
+}
+
+async fn log(State(plane): State<Plane>) -> Json<Value> {
+    let status = plane.telemetry.log_filter().status();
+    let expires_in_s = status.expires_in.map(|left| left.as_secs());
+    Json(json!({ "role": plane.role, "filter": status.filter, "expires_in_s": expires_in_s }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetLog {
+    filter: String,
+    ttl_s: Option<Value>,
+}
+
+async fn set_log(
+    State(plane): State<Plane>,
+    body: JsonBody<SetLog>,
+) -> Result<Json<Value>, Problem> {
+    let SetLog { filter, ttl_s } = body.value;
+    let ttl = ttl_s
+        .as_ref()
+        .map(|ttl| shocks::ttl(Some(ttl)))
+        .transpose()?;
+    let changed = plane.telemetry.log_filter().change(&filter, ttl);
+    changed.map_err(|complaint| {
+        let detail = format!("The filter cannot be read: {complaint}.");
+        Problem::new(StatusCode::BAD_REQUEST, detail)
+            .field("filter")
+            .value(filter)
+            .allowed("a filter in the syntax of RUST_LOG, like info or info,http=debug")
+    })?;
+    Ok(log(State(plane)).await)
 }
 
 #[derive(Deserialize)]

@@ -259,6 +259,12 @@ catalogue! {
     gauge Gauge firedrill_metrics_render_size_bytes();
     /// Log events, by level.
     counter Counter firedrill_log_events_total(level);
+    /// Log lines that standard error did not get, because it was not read fast enough or refused them.
+    counter Counter firedrill_log_lines_dropped_total();
+    /// Bytes of log lines that standard error took.
+    counter Counter firedrill_log_bytes_written_total();
+    /// Log records handed to the OTLP endpoint, by result.
+    counter Counter otel_sdk_exporter_log_exported_total(error_type);
     /// Panics that were caught.
     counter Counter firedrill_panics_total();
     /// Always 1; its labels say what runs.

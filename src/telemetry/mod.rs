@@ -10,7 +10,8 @@
 //! - [`account`]: what a request's time and memory went into
 //! - [`context`], `sampler`: trace context between processes, and which traces are kept
 //! - `exposition`, `histogram`: what a scrape is answered
-//! - [`traces`], `logs`, `process`, `runtime`: spans over OTLP, JSON lines, the process and its runtime
+//! - [`traces`], `logs`, `exports`: spans over OTLP, log events as JSON lines and over OTLP, what became of the exports
+//! - `process`, `runtime`: the process and its runtime
 //! - `alloc`: the allocator, which counts
 //! - [`document`], [`spans`]: what the documentation says of all this, from the same tables
 
@@ -19,6 +20,7 @@ mod alloc;
 pub mod catalog;
 pub mod context;
 pub mod document;
+mod exports;
 mod exposition;
 mod histogram;
 mod in_flight;
@@ -34,12 +36,15 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::logs::SdkLoggerProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry};
 
 pub use exposition::Format;
+pub use logs::filter::{FilterStatus, LogFilter};
+use logs::lines::Lines;
 pub use runtime::probe as probe_runtime;
 use sampler::Sampler;
 
@@ -50,6 +55,8 @@ pub struct Config {
     pub role: &'static str,
     /// Which log events are written, in the syntax of `tracing_subscriber::EnvFilter`.
     pub log_filter: String,
+    /// Whether log events are exported, beside being written.
+    pub log_export: bool,
     /// How spans are exported; not at all, if absent.
     pub traces: Option<traces::Config>,
 }
@@ -62,6 +69,9 @@ type Collector = Box<dyn Fn() + Send + Sync>;
 pub struct Telemetry {
     metrics: exposition::Kept,
     tracer_provider: Option<SdkTracerProvider>,
+    logger_provider: Option<SdkLoggerProvider>,
+    lines: Lines,
+    log_filter: LogFilter,
     collectors: Collectors,
 }
 
@@ -76,6 +86,7 @@ impl std::fmt::Debug for Collectors {
 
 /// Installs metrics, logs and traces for this process. A sentence says what was wrong otherwise.
 pub fn init(config: &Config) -> Result<Telemetry, String> {
+    let (filter, log_filter) = LogFilter::new(&config.log_filter)?;
     let metrics = exposition::install()?;
     let tracer_provider = match &config.traces {
         None => None,
@@ -87,15 +98,18 @@ pub fn init(config: &Config) -> Result<Telemetry, String> {
             Some(provider)
         }
     };
-    // The SDK would log each export that fails; ours counts them and logs the first. A filter may ask for more.
-    let filter: EnvFilter = format!("opentelemetry=off,{}", config.log_filter)
-        .parse()
-        .map_err(|error| {
-            format!(
-                "the log filter {:?} cannot be read: {error}",
-                config.log_filter
-            )
-        })?;
+    let exports = logs::otlp::exports();
+    let logger_provider = config
+        .log_export
+        .then(|| logs::otlp::provider(config.role, exports))
+        .transpose()?;
+    let lines = write_lines(config.role)?;
+    let put = lines.clone();
+    let events = logs::Events::new(
+        config.role,
+        move |line: &[u8]| put.put(line),
+        logger_provider.as_ref().map(logs::otlp::Export::new),
+    );
     let spans = tracer_provider.as_ref().map(|provider| {
         // Where a span was written in the code and on which thread it ran costs half of the export and answers no
         // question of a reader; what its time went into stands in the request's account.
@@ -110,23 +124,39 @@ pub fn init(config: &Config) -> Result<Telemetry, String> {
             }))
     });
     let subscriber = Registry::default()
-        .with(spans)
-        .with(logs::JsonLines::new(config.role).with_filter(filter));
+        .with(events.with_filter(filter))
+        .with(spans);
     tracing::subscriber::set_global_default(subscriber)
         .map_err(|_| "telemetry is already installed in this process".to_owned())?;
     count_panics();
     let telemetry = Telemetry {
         metrics,
         tracer_provider,
+        logger_provider,
+        lines,
+        log_filter,
         collectors: Collectors::default(),
     };
     telemetry.collect(process::collect);
     telemetry.collect(runtime::collect);
     telemetry.collect(observe::collect);
+    telemetry.collect(depth_of(&telemetry.lines));
     catalog::firedrill_build_info(env!("CARGO_PKG_VERSION")).set(1.0);
     catalog::firedrill_metrics_render_size_bytes().set(0.0);
     drop(catalog::firedrill_metrics_render_duration_seconds());
     Ok(telemetry)
+}
+
+/// Starts the writer of log lines.
+fn write_lines(role: &'static str) -> Result<Lines, String> {
+    let gap = move |dropped| logs::gap(role, dropped);
+    Lines::start(logs::lines::BOUNDS, std::io::stderr(), gap)
+        .map_err(|error| format!("the writer of log lines cannot start: {error}"))
+}
+
+fn depth_of(lines: &Lines) -> impl Fn() + use<> {
+    let (depth, lines) = (catalog::firedrill_queue_depth("logs"), lines.clone());
+    move || depth.set(lines.depth() as f64)
 }
 
 /// Counts panics and logs each as one line: the default hook's text would break the log.
@@ -174,12 +204,83 @@ impl Telemetry {
         text
     }
 
-    /// Sends what is still queued, for at most `timeout`. Blocks; call it when the servers have stopped.
+    /// Which log events are written.
+    #[must_use]
+    pub fn log_filter(&self) -> &LogFilter {
+        &self.log_filter
+    }
+
+    /// Exports what is still queued, for at most `timeout`. Blocks; call it when the servers have stopped.
     pub fn shutdown(&self, timeout: Duration) {
-        if let Some(provider) = &self.tracer_provider
-            && let Err(error) = provider.shutdown_with_timeout(timeout)
-        {
-            tracing::warn!(target: "telemetry", error = %error, "The last spans were not exported.");
+        let ended = |what: &str, result: OTelSdkResult| {
+            if let Err(error) = result {
+                tracing::warn!(target: "telemetry", error = %error, "The last {what} were not exported.");
+            }
+        };
+        // Side by side: a receiver that is gone must not cost the time twice.
+        std::thread::scope(|scope| {
+            if let Some(provider) = &self.logger_provider {
+                scope.spawn(move || ended("log records", provider.shutdown_with_timeout(timeout)));
+            }
+            if let Some(provider) = &self.tracer_provider {
+                ended("spans", provider.shutdown_with_timeout(timeout));
+            }
+        });
+    }
+
+    /// Waits, when what this returns is dropped, until standard error has taken the last log lines, for at most
+    /// `timeout`: also where the role ends with an error or a panic.
+    #[must_use]
+    pub fn last_lines(&self, timeout: Duration) -> LastLines {
+        LastLines {
+            lines: self.lines.clone(),
+            timeout,
         }
+    }
+}
+
+/// See [`Telemetry::last_lines`].
+#[derive(Debug)]
+pub struct LastLines {
+    lines: Lines,
+    timeout: Duration,
+}
+
+impl Drop for LastLines {
+    fn drop(&mut self) {
+        // What is still there has nobody who reads it.
+        let _all: bool = self.lines.flush(self.timeout);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn the_last_lines_are_written_also_when_a_role_panics() {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let lines = Lines::start(logs::lines::BOUNDS, writer, |_| String::new()).unwrap();
+        // More than a pipe holds: it is not written before somebody reads.
+        let last = vec![b'x'; 100_000];
+        let mut read = vec![0; last.len()];
+        let of_role = lines.clone();
+        let role = std::thread::spawn(move || {
+            let _last_lines = LastLines {
+                lines: of_role.clone(),
+                timeout: Duration::from_secs(30),
+            };
+            of_role.put(&last);
+            std::panic::resume_unwind(Box::new("on purpose"));
+        });
+        let reading = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            reader.read_exact(&mut read).unwrap();
+        });
+        assert!(role.join().is_err());
+        assert!(lines.flush(Duration::ZERO), "it ended before its lines");
+        reading.join().unwrap();
     }
 }

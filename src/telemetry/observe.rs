@@ -24,6 +24,9 @@ use super::account::{Account, Part};
 use super::in_flight::InFlight;
 use super::{catalog, context};
 
+/// From this long on a request is slow: twice what is promised of the slowest kind.
+const SLOW: Duration = Duration::from_secs(1);
+
 /// Put into a response's extensions by who knows why it is an error: a short, fixed word for the label
 /// `error_type` (`timeout`, `shed`, ...). Without it a 5xx is labelled with its status.
 #[derive(Debug, Clone, Copy)]
@@ -261,6 +264,37 @@ impl Guard {
         self.account.enter(|| self.route.headers.record(elapsed));
     }
 
+    /// Logs the request's one event: of all requests at `debug`, of a slow one at `info`, of one that failed or that
+    /// nobody waited for at `warn`.
+    fn log(&self, elapsed: Duration) {
+        macro_rules! tell {
+            ($level:ident) => {{
+                let (outcome, account) = (self.outcome, &self.account);
+                let spent_s = |part| account.spent(part).as_secs_f64();
+                tracing::event!(
+                    target: "http",
+                    tracing::Level::$level,
+                    http.request.method = METHODS[outcome.method],
+                    http.route = self.route.name,
+                    http.response.status_code = (outcome.status > 0).then_some(outcome.status),
+                    error.type = (!outcome.error_type.is_empty()).then_some(outcome.error_type),
+                    duration_s = elapsed.as_secs_f64(),
+                    busy_s = spent_s(Part::Busy),
+                    ready_s = spent_s(Part::Ready),
+                    pool_s = spent_s(Part::Pool),
+                    database_s = spent_s(Part::Database),
+                    downstream_s = spent_s(Part::Downstream),
+                    "A request ended."
+                );
+            }};
+        }
+        match self.outcome.status {
+            0 | 500.. => tell!(WARN),
+            _ if elapsed >= SLOW => tell!(INFO),
+            _ => tell!(DEBUG),
+        }
+    }
+
     /// Tells the span how the request ended and what it went through.
     fn tell_span(&self) {
         let (span, account) = (&self.span, &self.account);
@@ -289,7 +323,10 @@ impl Drop for Guard {
             self.outcome.error_type = CANCELLED;
         }
         let (route, account) = (&self.route, &self.account);
-        account.enter(|| route.record(account, self.outcome, elapsed));
+        account.enter(|| {
+            route.record(account, self.outcome, elapsed);
+            self.log(elapsed);
+        });
         route.active[self.outcome.method].decrement(1.0);
         if !self.span.is_none() {
             self.tell_span();

@@ -8,7 +8,7 @@
 //! variables.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use metrics::{Counter, Gauge};
@@ -22,6 +22,7 @@ use opentelemetry_sdk::trace::{
 };
 use tokio::runtime::Runtime;
 
+use super::exports::Exports;
 use super::{catalog, context};
 
 /// How spans leave this process.
@@ -37,9 +38,12 @@ pub struct Config {
 
 /// Builds the provider of tracers for a role.
 pub(super) fn provider(role: &'static str, config: &Config) -> Result<SdkTracerProvider, String> {
-    let exporter = Exporter::new(config.protocol.as_deref())?;
     let queue = Arc::new(Queue::new(config.queue_max));
-    let exporter = CountingExporter::new(exporter, Arc::clone(&queue));
+    let exporter = CountingExporter {
+        inner: Exporter::new(config.protocol.as_deref())?,
+        queue: Arc::clone(&queue),
+        exports: Exports::new("Spans", catalog::otel_sdk_exporter_span_exported_total),
+    };
     // Its queue never holds more than ours lets in, so what is dropped is dropped here, and counted.
     let batches = BatchConfigBuilder::default().with_max_queue_size(config.queue_max);
     let inner = BatchSpanProcessor::builder(exporter)
@@ -54,8 +58,8 @@ pub(super) fn provider(role: &'static str, config: &Config) -> Result<SdkTracerP
         .build())
 }
 
-/// What every span says about its process; `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` win.
-fn resource(role: &'static str) -> Resource {
+/// What every span and log record says about its process; `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` win.
+pub(super) fn resource(role: &'static str) -> Resource {
     let from_environment = Resource::builder().build();
     let named = from_environment
         .get(&opentelemetry::Key::from_static_str("service.name"))
@@ -232,51 +236,20 @@ impl Exporter {
     }
 }
 
-/// Counts what the endpoint took and what it did not, and logs the change from one to the other.
+/// Counts what the endpoint took and what it did not.
 #[derive(Debug)]
 struct CountingExporter {
     inner: Exporter,
     queue: Arc<Queue>,
-    exported: Counter,
-    failed: Counter,
-    healthy: Arc<AtomicBool>,
-}
-
-impl CountingExporter {
-    fn new(inner: Exporter, queue: Arc<Queue>) -> Self {
-        let exported = catalog::otel_sdk_exporter_span_exported_total("");
-        let failed = catalog::otel_sdk_exporter_span_exported_total("export_failed");
-        exported.absolute(0);
-        failed.absolute(0);
-        Self {
-            inner,
-            queue,
-            exported,
-            failed,
-            healthy: Arc::new(AtomicBool::new(true)),
-        }
-    }
+    exports: Exports,
 }
 
 impl SpanExporter for CountingExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        self.queue.leave(batch.len());
-        let spans = batch.len() as u64;
+        let spans = batch.len();
+        self.queue.leave(spans);
         let result = self.inner.export(batch).await;
-        match &result {
-            Ok(()) => self.exported.increment(spans),
-            Err(_) => self.failed.increment(spans),
-        }
-        let was_healthy = self.healthy.swap(result.is_ok(), Ordering::Relaxed);
-        match &result {
-            Err(error) if was_healthy => {
-                tracing::warn!(target: "telemetry", error = %error, "Spans cannot be exported; further failures are only counted.");
-            }
-            Ok(()) if !was_healthy => {
-                tracing::info!(target: "telemetry", "Spans are exported again.");
-            }
-            _ => {}
-        }
+        self.exports.count(spans, &result);
         result
     }
 

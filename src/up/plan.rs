@@ -21,6 +21,10 @@ pub enum Ports {
 }
 
 /// A lab to run.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "switches that have nothing to do with each other"
+)]
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The executable whose roles are started.
@@ -43,6 +47,8 @@ pub struct Plan {
     pub otlp_endpoint: Option<String>,
     /// Whether the roles export spans at all.
     pub traces: bool,
+    /// Whether roles export log events too.
+    pub log_export: bool,
     /// Which log events the roles write, in the syntax of `tracing_subscriber::EnvFilter`.
     pub log_filter: String,
     /// Whether standard output is a terminal, on which a status is drawn.
@@ -191,8 +197,10 @@ impl Plan {
         spec.env
             .push(("OTEL_BSP_SCHEDULE_DELAY", SPAN_DELAY_MS.into()));
         if !self.traces {
-            spec.env.push(("OTEL_SDK_DISABLED", "true".into()));
+            spec.env.push(("OTEL_TRACES_EXPORTER", "none".into()));
         }
+        let logs = if self.log_export { "otlp" } else { "none" };
+        spec.env.push(("OTEL_LOGS_EXPORTER", logs.into()));
     }
 
     /// The address of the console's OTLP receiver. The ready line does not tell this port, so the kernel is asked
@@ -328,16 +336,19 @@ mod tests {
         let shop = plan.shop(&[], OTLP);
         let endpoint = env(&shop, "OTEL_EXPORTER_OTLP_ENDPOINT");
         assert_eq!(endpoint, Some("http://127.0.0.1:4318"));
-        assert_eq!(env(&shop, "OTEL_SDK_DISABLED"), None);
+        assert_eq!(env(&shop, "OTEL_TRACES_EXPORTER"), None);
+        assert_eq!(env(&shop, "OTEL_LOGS_EXPORTER"), Some("none"));
         assert_eq!(env(&shop, "FIREDRILL_TOKEN"), None);
 
         plan.otlp_endpoint = Some("http://collector:4318".into());
         plan.traces = false;
+        plan.log_export = true;
         plan.token = Some("secret".into());
         let shop = plan.shop(&[], OTLP);
         let endpoint = env(&shop, "OTEL_EXPORTER_OTLP_ENDPOINT");
         assert_eq!(endpoint, Some("http://collector:4318"));
-        assert_eq!(env(&shop, "OTEL_SDK_DISABLED"), Some("true"));
+        assert_eq!(env(&shop, "OTEL_TRACES_EXPORTER"), Some("none"));
+        assert_eq!(env(&shop, "OTEL_LOGS_EXPORTER"), Some("otlp"));
         assert_eq!(env(&shop, "FIREDRILL_TOKEN"), Some("secret"));
     }
 

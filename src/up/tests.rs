@@ -95,6 +95,7 @@ pub(super) fn plan(fake: &FakeRole) -> Plan {
         token: None,
         otlp_endpoint: None,
         traces: true,
+        log_export: false,
         log_filter: "info".into(),
         terminal: false,
         parent_pipe: false,

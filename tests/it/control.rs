@@ -173,6 +173,8 @@ fn where_a_token_is_set_it_is_asked_for() {
     for (method, path) in [
         ("GET", "/choices"),
         ("GET", "/shocks"),
+        ("GET", "/log"),
+        ("PUT", "/log"),
         ("POST", "/exit"),
         ("GET", "/nothing"),
     ] {

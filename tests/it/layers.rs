@@ -167,8 +167,52 @@ fn crates_are_named_where_they_belong() {
     assert!(wrong.is_empty(), "against the table: {wrong:#?}");
 }
 
+/// What stands after the bang of each macro that logs an event, for up to a line.
+fn events(text: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    for name in ["trace", "debug", "info", "warn", "error", "event"] {
+        for (position, macro_call) in text.match_indices(&format!("{name}!(")) {
+            let before = text[..position].chars().next_back();
+            if !before.is_some_and(|c| c.is_alphanumeric() || c == '_') {
+                let rest = text[position + macro_call.len()..].trim_start();
+                found.push(rest.lines().next().unwrap_or_default());
+            }
+        }
+    }
+    found
+}
+
+/// Without one an event is named after the module that it stands in: it changes when code moves, and the file of a
+/// choice would tell which option is on.
+#[test]
+fn every_log_event_has_a_target_of_its_own() {
+    let mut number = 0;
+    for (file, text) in sources() {
+        for event in events(&text) {
+            let target = event.strip_prefix("target: \"");
+            let target = target.and_then(|rest| rest.split('"').next());
+            let target = target.unwrap_or_else(|| panic!("{file}: no target in {event}"));
+            assert!(
+                !target.is_empty() && target.chars().all(|c| c.is_ascii_lowercase()),
+                "{file}: {target}"
+            );
+            assert!(
+                !file.starts_with("choices/") || target == "control",
+                "{file}: {target}"
+            );
+            number += 1;
+        }
+    }
+    assert!(number > 20, "the events were not found: {number}");
+}
+
 #[test]
 fn the_check_sees_what_it_should() {
+    let text = "info!(\"a\"); tracing::warn!(\n  target: \"it\",\n); my_event!(); debug!(x)";
+    assert_eq!(
+        events(text),
+        ["x)", "\"a\"); tracing::warn!(", "target: \"it\","]
+    );
     let text = "use crate::http::Problem;\nuse crate::{control::lab, drills};\ncrate::shop::run();";
     assert_eq!(
         names_after(text, "crate::"),

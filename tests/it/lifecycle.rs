@@ -49,8 +49,11 @@ fn a_role_that_said_ready_is_and_its_log_is_json() {
     assert_eq!(get(&shop.control, "/livez").status, 200);
     assert_eq!(get(&shop.control, "/readyz").status, 200);
     assert_eq!(get(&shop.data, "/items/1").status, 200);
-    let log = shop.process.log();
-    assert!(!log.is_empty());
+    let mut log = String::new();
+    wait_for("its log", || {
+        log = shop.process.log();
+        log.ends_with('\n')
+    });
     for line in log.lines() {
         let event: serde_json::Value =
             serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));

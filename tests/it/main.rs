@@ -16,6 +16,7 @@ mod dashboards; // what the panels ask for exists
 mod http; // bad input at the shop
 mod layers; // which module may import which
 mod lifecycle; // start, drain, stop
+mod logs; // the writer that never waits, the filter, log records over OTLP
 mod metrics; // what is counted, and that it is there from the start
 mod observer; // whatever becomes of a request, it is counted
 mod orders; // idempotency, stock, a client that leaves

@@ -23,6 +23,7 @@ static TELEMETRY: LazyLock<Telemetry> = LazyLock::new(|| {
     let config = telemetry::Config {
         role: "test",
         log_filter: "error".into(),
+        log_export: false,
         traces: None,
     };
     telemetry::init(&config).unwrap()

@@ -25,6 +25,7 @@ pub(crate) fn firedrill() -> Command {
         "FIREDRILL_DATA",
         "FIREDRILL_LOG",
         "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_LOGS_EXPORTER",
     ] {
         command.env_remove(name);
     }
@@ -48,8 +49,21 @@ impl Drop for Process {
 
 impl Process {
     /// Starts `command` and waits until it has said `roles` times that a role is ready.
-    pub(crate) fn start(mut command: Command, log: &Path, roles: usize) -> Self {
+    pub(crate) fn start(command: Command, log: &Path, roles: usize) -> Self {
         let stderr = std::fs::File::create(log).unwrap();
+        let mut process = Self::spawn(command, stderr.into(), log);
+        process.wait_until_ready(roles);
+        process
+    }
+
+    /// The same, with what it writes to standard error going to `stderr`.
+    pub(crate) fn start_into(command: Command, stderr: Stdio, roles: usize) -> Self {
+        let mut process = Self::spawn(command, stderr, Path::new(""));
+        process.wait_until_ready(roles);
+        process
+    }
+
+    fn spawn(mut command: Command, stderr: Stdio, log: &Path) -> Self {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(stderr)
@@ -63,20 +77,22 @@ impl Process {
                 .map_while(Result::ok)
                 .try_for_each(|line| sender.send(line))
         });
-        let mut process = Self {
+        Self {
             child,
             ready: Vec::new(),
             lines,
             log: log.to_owned(),
-        };
+        }
+    }
+
+    fn wait_until_ready(&mut self, roles: usize) {
         for _ in 0..roles {
-            let line = process
+            let line = self
                 .lines
                 .recv_timeout(DEADLINE)
-                .unwrap_or_else(|_| panic!("not ready:\n{}", process.log()));
-            process.ready.push(serde_json::from_str(&line).unwrap());
+                .unwrap_or_else(|_| panic!("not ready:\n{}", self.log()));
+            self.ready.push(serde_json::from_str(&line).unwrap());
         }
-        process
     }
 
     /// What it has written to standard error.

@@ -19,23 +19,43 @@ use crate::support::{ORDER, Role, send, wait_for};
 /// A span with the name of its service.
 pub(crate) type Received = Arc<Mutex<Vec<(String, Span)>>>;
 
-/// Receives OTLP over HTTP until the test ends.
+/// Receives spans over OTLP until the test ends.
 pub(crate) fn receiver() -> (String, Received) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
     let received = Received::default();
     let sink = Arc::clone(&received);
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let (mut stream, sink) = (stream.unwrap(), Arc::clone(&sink));
-            std::thread::spawn(move || while take_one(&mut stream, &sink).is_ok() {});
+    let endpoint = listen(move |path, body| {
+        assert_eq!(path, "/v1/traces");
+        let request = ExportTraceServiceRequest::decode(body).unwrap();
+        for resource in request.resource_spans {
+            let service = text(&resource.resource.unwrap().attributes, "service.name").unwrap();
+            let spans = resource
+                .scope_spans
+                .into_iter()
+                .flat_map(|scope| scope.spans);
+            sink.lock()
+                .unwrap()
+                .extend(spans.map(|span| (service.clone(), span)));
         }
     });
-    (format!("http://{address}"), received)
+    (endpoint, received)
 }
 
-/// Reads one request, keeps its spans, answers 200.
-fn take_one(stream: &mut std::net::TcpStream, sink: &Received) -> std::io::Result<()> {
+/// Receives OTLP over HTTP until the test ends: `take` is given the path and the body of each export.
+pub(crate) fn listen(take: impl Fn(&str, &[u8]) + Send + Sync + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let take = Arc::new(take);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, take) = (stream.unwrap(), Arc::clone(&take));
+            std::thread::spawn(move || while take_one(&mut stream, &*take).is_ok() {});
+        }
+    });
+    format!("http://{address}")
+}
+
+/// Reads one request, hands it on, answers 200.
+fn take_one(stream: &mut std::net::TcpStream, take: &impl Fn(&str, &[u8])) -> std::io::Result<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -43,7 +63,10 @@ fn take_one(stream: &mut std::net::TcpStream, sink: &Received) -> std::io::Resul
         head.push(byte[0]);
     }
     let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
-    assert!(head.starts_with("post /v1/traces "), "{head}");
+    let path = head
+        .strip_prefix("post ")
+        .and_then(|rest| rest.split(' ').next());
+    let path = path.unwrap_or_else(|| panic!("{head}"));
     assert!(
         head.contains("content-type: application/x-protobuf"),
         "{head}"
@@ -54,23 +77,13 @@ fn take_one(stream: &mut std::net::TcpStream, sink: &Received) -> std::io::Resul
         .unwrap();
     let mut body = vec![0; length.trim().parse().unwrap()];
     stream.read_exact(&mut body)?;
-    let request = ExportTraceServiceRequest::decode(body.as_slice()).unwrap();
-    for resource in request.resource_spans {
-        let service = text(&resource.resource.unwrap().attributes, "service.name").unwrap();
-        let spans = resource
-            .scope_spans
-            .into_iter()
-            .flat_map(|scope| scope.spans);
-        sink.lock()
-            .unwrap()
-            .extend(spans.map(|span| (service.clone(), span)));
-    }
+    take(path, &body);
     stream.write_all(
         b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n",
     )
 }
 
-fn attribute<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a Value> {
+pub(crate) fn attribute<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a Value> {
     attributes
         .iter()
         .find(|pair| pair.key == key)?
@@ -80,7 +93,7 @@ fn attribute<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a Value> {
         .as_ref()
 }
 
-fn text(attributes: &[KeyValue], key: &str) -> Option<String> {
+pub(crate) fn text(attributes: &[KeyValue], key: &str) -> Option<String> {
     match attribute(attributes, key)? {
         Value::StringValue(text) => Some(text.clone()),
         other => panic!("{key} is {other:?}"),

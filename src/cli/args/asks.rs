@@ -1,4 +1,4 @@
-//! The flags of the commands that ask or explain: `choices`, `drill`, `health` and `rules`.
+//! The flags of the commands that ask or explain: `choices`, `log`, `drill`, `health` and `rules`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,6 +39,25 @@ pub(in crate::cli) enum ChoicesCommand {
         #[arg(long, value_parser = duration, value_name = "TIME")]
         ttl: Option<Duration>,
     },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  firedrill log                              the filter of each role
+  firedrill log shop info,http=debug --ttl 5m    one line for each request, for five minutes
+  firedrill log all info")]
+pub(in crate::cli) struct LogArgs {
+    /// The role, one of its replicas (`payments-2`), or `all`.
+    #[arg(default_value = "all")]
+    pub(in crate::cli) role: String,
+    /// The events that are written from now on, in the syntax of `RUST_LOG`.
+    pub(in crate::cli) filter: Option<String>,
+    /// Go back to the filter before after this long, like 30s or 5m.
+    #[arg(long, value_parser = duration, value_name = "TIME", requires = "filter")]
+    pub(in crate::cli) ttl: Option<Duration>,
+    /// The directory of the lab, if `up` was given one.
+    #[arg(long, env = "FIREDRILL_DATA", value_name = "DIR")]
+    pub(in crate::cli) data: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -9,7 +9,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(super) use asks::{
-    ChoicesArgs, ChoicesCommand, DrillArgs, DrillCommand, DrillRunArgs, HealthArgs, RulesArgs,
+    ChoicesArgs, ChoicesCommand, DrillArgs, DrillCommand, DrillRunArgs, HealthArgs, LogArgs,
+    RulesArgs,
 };
 use roles::{ConsoleArgs, PaymentsArgs, ShopArgs, TrafficArgs};
 
@@ -59,6 +60,8 @@ pub(super) struct Common {
     otel_sdk_disabled: Option<String>,
     #[arg(long, global = true, env = "OTEL_TRACES_EXPORTER", hide = true)]
     otel_traces_exporter: Option<String>,
+    #[arg(long, global = true, env = "OTEL_LOGS_EXPORTER", hide = true)]
+    otel_logs_exporter: Option<String>,
     #[arg(long, global = true, env = "OTEL_TRACES_SAMPLER", hide = true)]
     otel_traces_sampler: Option<String>,
     #[arg(long, global = true, env = "OTEL_TRACES_SAMPLER_ARG", hide = true)]
@@ -80,22 +83,23 @@ impl Common {
     /// A token that is set and empty would open every control plane to everyone.
     pub(super) fn check(&self) -> Result<(), String> {
         let usable = |token: &str| !token.is_empty() && token.chars().all(|c| c.is_ascii_graphic());
-        if self.token.as_deref().is_none_or(usable) {
-            return Ok(());
+        if !self.token.as_deref().is_none_or(usable) {
+            return Err(
+                "FIREDRILL_TOKEN (or --token) must be printable ASCII without spaces, and not empty"
+                    .into(),
+            );
         }
-        Err(
-            "FIREDRILL_TOKEN (or --token) must be printable ASCII without spaces, and not empty"
-                .into(),
-        )
+        match self.otel_logs_exporter.as_deref() {
+            None | Some("" | "none" | "otlp") => Ok(()),
+            Some(other) => Err(format!(
+                "OTEL_LOGS_EXPORTER cannot be {other:?}; allowed: otlp, or none (the default)"
+            )),
+        }
     }
 
     /// How spans are exported; `None` if they are not.
     pub(super) fn traces(&self) -> Option<traces::Config> {
-        let disabled = self
-            .otel_sdk_disabled
-            .as_deref()
-            .is_some_and(|value| value.eq_ignore_ascii_case("true"));
-        if disabled || self.otel_traces_exporter.as_deref() == Some("none") {
+        if self.sdk_disabled() || self.otel_traces_exporter.as_deref() == Some("none") {
             return None;
         }
         Some(traces::Config {
@@ -106,6 +110,17 @@ impl Common {
             protocol: self.otel_exporter_otlp_protocol.clone(),
             queue_max: self.otel_bsp_max_queue_size as usize,
         })
+    }
+
+    /// Whether log events are exported, beside being written to standard error.
+    pub(super) fn log_export(&self) -> bool {
+        !self.sdk_disabled() && self.otel_logs_exporter.as_deref() == Some("otlp")
+    }
+
+    fn sdk_disabled(&self) -> bool {
+        self.otel_sdk_disabled
+            .as_deref()
+            .is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 }
 
@@ -123,6 +138,8 @@ pub(super) enum Command {
     Console(ConsoleArgs),
     /// List, explain and set the design choices of a lab that runs.
     Choices(ChoicesArgs),
+    /// Show and change which log events the roles of a lab that runs write.
+    Log(LogArgs),
     /// List, explain and run drills.
     Drill(DrillArgs),
     /// Ask one address whether it is well: exit code 0 if so, 1 if not; for health checks of containers.

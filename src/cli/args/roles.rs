@@ -55,6 +55,7 @@ impl RoleArgs {
             telemetry: telemetry::Config {
                 role,
                 log_filter: common.log.clone(),
+                log_export: common.log_export(),
                 traces: common.traces(),
             },
         }
@@ -281,6 +282,7 @@ impl ConsoleArgs {
             .config("console", Some(self.listen), self.control, common);
         // It would be its own customer: each batch that it receives would make it send another.
         role.telemetry.traces = None;
+        role.telemetry.log_export = false;
         Ok(console::Config {
             role,
             otlp: self.otlp,
