@@ -71,6 +71,17 @@ pub fn open(headers: Option<&HeaderMap>, span: impl FnOnce() -> Span) -> (Arc<Ac
     (Account::new(Some(identity), state), span)
 }
 
+/// Opens the account of work that goes on for ever and belongs to no request: no trace of it is kept, in no process.
+#[must_use]
+pub fn untraced() -> Arc<Account> {
+    let identity = Identity {
+        trace_id: new_trace_id(),
+        span_id: new_span_id(),
+        sampled: false,
+    };
+    Account::new(Some(identity), None)
+}
+
 /// Whether the spans of the request that runs on this thread are kept. Who makes a span asks first: made
 /// without its parent it would be a trace of its own.
 #[must_use]
