@@ -27,7 +27,7 @@ const PEER: &str = "payments";
 const PASSED_OVER: Duration = Duration::from_secs(1);
 
 /// Entries of the ledger that are read at once.
-const LEDGER_PAGE: u32 = 500;
+const LEDGER_PAGE: u32 = 1_000;
 
 /// How a charge ended, as far as the shop can know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -23,9 +23,10 @@ use crate::telemetry::{account, context};
 /// How long it rests between two turns.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// After each page it rests so many times as long as the page took: when the machine is busy, pages take longer and
-/// it takes itself back. With both sides of a page on one core it uses a twentieth of that core while a turn lasts.
-const REST_FACTOR: u32 = 20;
+/// After each page it rests ten times as long as the page took: whatever a page costs, it uses no more than a tenth of
+/// a core while a turn lasts. On a busy machine pages take longer, and a rest has a bound, or turns would not end.
+const REST_FACTOR: u32 = 10;
+const REST_MAX: Duration = Duration::from_millis(250);
 
 /// Violations of one kind that are named in the log.
 const EXAMPLES_MAX: usize = 5;
@@ -59,7 +60,7 @@ async fn turns(shop: Shop) {
 
 /// Rests after a page that was begun then.
 async fn rest(begun: Instant) {
-    tokio::time::sleep(begun.elapsed() * REST_FACTOR).await;
+    tokio::time::sleep((begun.elapsed() * REST_FACTOR).min(REST_MAX)).await;
 }
 
 /// Violations of one kind.
