@@ -3,8 +3,8 @@
 //! Some mistakes raise no error and cost no time: an item is sold that was not there, a card is charged twice, a card
 //! is charged and there is no order. No request fails, so only a comparison of the books finds them. This makes it
 //! over and over, beside the requests: in bounded pages, through connections that cannot write, resting for most of
-//! the time. The numbers it exposes are those of the last turn that went through to its end; a turn that cannot (payments
-//! is down) changes none of them, and the time of the last success tells how old they are.
+//! the time. The numbers it exposes are those of the last turn that went through to its end; a turn that cannot
+//! (payments is down) changes none of them, and the time of the last success tells how old they are.
 //!
 //! - [`stock`]: the shop's own books, so it goes on while payments is down
 //! - [`charges`]: the ledger against the orders
@@ -23,8 +23,8 @@ use crate::telemetry::{account, context};
 /// How long it rests between two turns.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// After each page it rests ten times as long as the page took: whatever a page costs, it uses no more than a tenth of
-/// a core while a turn lasts. On a busy machine pages take longer, and a rest has a bound, or turns would not end.
+/// After each page it rests ten times as long as the page took, so that it uses less than a tenth of a core while a
+/// turn lasts. A rest has a bound: on a machine so busy that a page takes 25 ms and more, a turn must end all the same.
 const REST_FACTOR: u32 = 10;
 const REST_MAX: Duration = Duration::from_millis(250);
 
