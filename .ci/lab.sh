@@ -51,10 +51,10 @@ free_port() {
   return 1
 }
 
-# Starts a lab on free ports that ends by itself (after lab_for, a minute if not set), and waits until each
-# role says that it is ready.
+# OPTION...: starts a lab on free ports that ends by itself (after lab_for, a minute if not set), and waits until
+# each role says that it is ready.
 start_lab() {
-  target/release/firedrill up --ports auto --data "$work/lab" --for "${lab_for:-60s}" \
+  target/release/firedrill up --ports auto --data "$work/lab" --for "${lab_for:-60s}" "$@" \
     >"$work/ready" 2>"$work/log" </dev/null &
   lab=$!
   started+=("$lab")

@@ -199,6 +199,18 @@ pub fn base_url(flag: &str, text: &str, example: &str) -> Result<String, String>
     ))
 }
 
+/// `text` as the value of a parameter in a URL's query.
+#[must_use]
+pub fn query_value(text: &str) -> String {
+    let encoded = text.bytes().map(|byte| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+            char::from(byte).to_string()
+        }
+        _ => format!("%{byte:02X}"),
+    });
+    encoded.collect()
+}
+
 /// Calls that belong to no trace start none: polls would bury the orders.
 fn client_span(method: &Method, uri: &Uri, resend: u32) -> tracing::Span {
     if !context::sampled() {

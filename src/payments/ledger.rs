@@ -52,7 +52,7 @@ impl Verdict {
         }
     }
 
-    fn from_name(name: &str) -> Self {
+    pub(super) fn from_name(name: &str) -> Self {
         match name {
             "charged" => Self::Charged,
             "declined" => Self::Declined,

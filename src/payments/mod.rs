@@ -5,11 +5,13 @@
 //!
 //! - [`bank`]: the physics
 //! - [`ledger`]: what was decided, on disk, once and for all
+//! - `listing`: the same, page by page, for who audits it
 //! - [`conditions`]: slow, failing, stalled: set as shocks
 
 pub mod bank;
 pub mod conditions;
 pub mod ledger;
+mod listing;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,12 +21,14 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
+use axum::routing::post;
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::control::lifecycle::{self, Context, Extras, Running};
 use crate::http::extract::{JsonBody, PathId};
 use crate::http::{Problem, Routes};
+use crate::store::Reader;
 use crate::telemetry::account::{self, Part};
 use bank::{Bank, Decision, Refused};
 use conditions::Conditions;
@@ -48,6 +52,8 @@ pub struct Config {
 struct Payments {
     bank: Arc<Bank>,
     ledger: Ledger,
+    /// Reads the ledger beside the thread that writes it.
+    reader: Reader,
 }
 
 /// Runs payments until it is told to stop.
@@ -63,19 +69,26 @@ pub fn run(config: Config) -> Result<(), String> {
         .unwrap_or_else(|| config.role.dir.join("ledger.db"));
     lifecycle::run(&config.role, extras, async move |context: Context| {
         let ledger = Ledger::open(&path)?;
+        let reader = Reader::open(&path)?;
         let bank = Arc::new(Bank::open(bank, &ledger, &conditions));
         let observed = Arc::clone(&bank);
         context.telemetry.collect(move || observed.collect());
         let router = Routes::new(REQUESTS_MAX)
-            .on(
-                Method::POST,
+            .add(
                 "/charges",
-                &[201, 402, 409, 422, 502, 503],
-                charge,
+                &[
+                    (Method::POST, &[201, 402, 409, 422, 502, 503]),
+                    (Method::GET, &[200]),
+                ],
+                post(charge).get(listing::list),
             )
             .on(Method::GET, "/charges/{key}", &[200, 404], find)
             .on(Method::POST, "/charges/{key}/void", &[200], void)
-            .build(Payments { bank, ledger });
+            .build(Payments {
+                bank,
+                ledger,
+                reader,
+            });
         Ok(Running {
             router,
             finish: async || {},

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::telemetry::catalog::Counter;
 use axum::http::{Request, StatusCode};
 use http_body_util::Full;
+use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -24,6 +25,9 @@ const PEER: &str = "payments";
 
 /// For how long a replica that could not be reached is passed over.
 const PASSED_OVER: Duration = Duration::from_secs(1);
+
+/// Entries of the ledger that are read at once.
+const LEDGER_PAGE: u32 = 1_000;
 
 /// How a charge ended, as far as the shop can know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +55,22 @@ impl Transient for Failed {
     fn is_transient(&self) -> bool {
         true
     }
+}
+
+/// A page of the ledger.
+#[derive(Debug, Deserialize)]
+pub(super) struct LedgerPage {
+    pub(super) charges: Vec<LedgerEntry>,
+    /// What to ask for next; absent on the last page.
+    pub(super) after: Option<String>,
+}
+
+/// A row of the ledger.
+#[derive(Debug, Deserialize)]
+pub(super) struct LedgerEntry {
+    pub(super) key: String,
+    pub(super) order_id: Option<i64>,
+    pub(super) status: String,
 }
 
 /// Payments, as the shop sees it.
@@ -193,6 +213,31 @@ impl Payments {
             Some("voided") => Ok(Charged::No),
             _ => Err(format!("payments answered {} to a void", answer.status)),
         }
+    }
+
+    /// A page of what the ledger holds of this shop, behind the key `after`.
+    pub(super) async fn ledger_page(&self, after: &str) -> Result<LedgerPage, String> {
+        let replica = self.pick();
+        let url = format!(
+            "{}/charges?prefix={}&after={}&limit={LEDGER_PAGE}",
+            replica.url,
+            Order::charge_prefix(&self.shop_id),
+            client::query_value(after)
+        );
+        let request = Request::get(url)
+            .body(Full::default())
+            .map_err(|error| error.to_string())?;
+        let sent = self.client.send(request, Some(Duration::from_secs(2)));
+        let answer = sent.await.map_err(|error| {
+            if matches!(error, client::Error::Connect(..)) {
+                replica.pass_over();
+            }
+            error.to_string()
+        })?;
+        if answer.status != StatusCode::OK {
+            return Err(format!("payments answered {}", answer.status));
+        }
+        answer.json().map_err(|error| error.to_string())
     }
 
     /// Of two replicas picked at random, the one with less under way.

@@ -6,7 +6,9 @@
 //! - [`orders`]: the one write that involves money
 //! - `charge`: the outgoing call to payments, with its replicas, retries and time limits
 //! - `outbox`, `reconcile`: what happens to an order after its answer, or without one
+//! - `audit`: whether all of these kept their promises
 
+mod audit;
 mod catalogue;
 mod charge;
 mod customers;
@@ -26,7 +28,7 @@ use tokio_util::task::TaskTracker;
 use crate::choices::password_hashing::HashingPool;
 use crate::control::lifecycle::{self, Context, Extras, Running};
 use crate::http::{Problem, Routes};
-use crate::store::{self, Seed, Store};
+use crate::store::{self, Reader, Seed, Store};
 use crate::telemetry::catalog;
 
 /// Requests that the shop works on at the same time.
@@ -50,6 +52,8 @@ pub struct Config {
 #[derive(Debug, Clone)]
 pub(crate) struct Shop {
     pub(crate) store: Store,
+    /// Beside the pool, for the audit.
+    reader: Reader,
     catalogue: catalogue::Catalogue,
     search: Arc<search::Index>,
     payments: Arc<charge::Payments>,
@@ -69,11 +73,12 @@ pub fn run(config: Config) -> Result<(), String> {
             let shop = Shop::open(&context, &payments, seed).await?;
             let outbox = tokio::spawn(outbox::run(shop.store.clone(), context.stop.clone()));
             let reconcile = tokio::spawn(reconcile::run(shop.clone(), context.stop.clone()));
+            let audit = tokio::spawn(audit::run(shop.clone(), context.stop.clone()));
             let router = shop.clone().routes();
             let finish = async move || {
                 shop.tasks.close();
                 shop.tasks.wait().await;
-                for worker in [outbox, reconcile] {
+                for worker in [outbox, reconcile, audit] {
                     // A worker that panicked was counted and logged; there is nothing left to stop.
                     drop(worker.await);
                 }
@@ -86,7 +91,8 @@ pub fn run(config: Config) -> Result<(), String> {
 impl Shop {
     async fn open(context: &Context, payments: &[String], seed: Seed) -> Result<Self, String> {
         let path = context.dir.join("shop.db");
-        let store = tokio::task::spawn_blocking(move || Store::open(&path, seed))
+        let open = move || Ok::<_, String>((Store::open(&path, seed)?, Reader::open(&path)?));
+        let (store, reader) = tokio::task::spawn_blocking(open)
             .await
             .map_err(|_| "the database could not be opened".to_owned())??;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -97,6 +103,7 @@ impl Shop {
             orders: Arc::new(orders::Orders::new()),
             hashing: Arc::new(HashingPool::new(cores, HASHING_LINE)),
             tasks: TaskTracker::new(),
+            reader,
             store,
         };
         catalog::firedrill_requests_shed_total("queue_full").absolute(0);

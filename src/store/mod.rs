@@ -7,6 +7,7 @@
 
 pub mod model;
 mod pool;
+mod reader;
 mod schema;
 
 use std::collections::HashMap;
@@ -23,6 +24,7 @@ use tracing::{Instrument, field};
 use crate::telemetry::account::{self, Part};
 use crate::telemetry::{catalog, context};
 use pool::Manager;
+pub use reader::Reader;
 pub use schema::{SEED_PASSWORD, Seed};
 
 /// The pool's name, as metrics show it.

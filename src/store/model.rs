@@ -109,7 +109,13 @@ impl Order {
     /// numbers begin anew with each: the shop's own id keeps them apart.
     #[must_use]
     pub fn charge_key(&self, shop_id: &str) -> String {
-        format!("{shop_id}-{}", self.id)
+        format!("{}{}", Self::charge_prefix(shop_id), self.id)
+    }
+
+    /// What the keys of all charges of this shop begin with.
+    #[must_use]
+    pub fn charge_prefix(shop_id: &str) -> String {
+        format!("{shop_id}-")
     }
 }
 

@@ -78,6 +78,11 @@ pub const WAIT_SECONDS: &[f64] = &[
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 ];
 
+/// The buckets of a turn of the audit: the more orders there were, the longer it takes.
+pub const AUDIT_SECONDS: &[f64] = &[
+    0.01, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0,
+];
+
 fn labels<const N: usize>(pairs: [(&'static str, SharedString); N]) -> Vec<Label> {
     pairs
         .into_iter()
@@ -191,6 +196,13 @@ catalogue! {
     counter Counter firedrill_outbox_events_total(outcome);
     /// Age of the oldest event in the outbox that is not delivered yet.
     gauge Gauge firedrill_outbox_lag_seconds();
+
+    /// What the audit found at its last complete turn: items of which more are sold and left than ever came in, charges of an order beyond its first, charges whose order is neither paid nor open. 0 also before the first turn, and old while the timestamp of the last success is.
+    gauge Gauge firedrill_invariant_violations(invariant);
+    /// When a turn of the audit was last completed, in seconds since the epoch; 0 before the first.
+    gauge Gauge firedrill_audit_last_success_timestamp_seconds(audit);
+    /// Duration of a complete turn of the audit, most of which is rest.
+    histogram Histogram firedrill_audit_duration_seconds(audit) AUDIT_SECONDS;
 
     /// Charges whose slot at the bank has ended, by how they ended.
     counter Counter firedrill_bank_charges_total(outcome);

@@ -106,6 +106,17 @@ pub fn traceparent() -> Option<String> {
     identity().map(written)
 }
 
+/// Opens the account of work that goes on for ever and belongs to no request: no trace of it is kept, in no process.
+#[must_use]
+pub fn untraced() -> Arc<Account> {
+    let identity = Identity {
+        trace_id: new_trace_id(),
+        span_id: new_span_id(),
+        sampled: false,
+    };
+    Account::new(Some(identity), None)
+}
+
 /// Whether the spans of the request that runs on this thread are kept. Who makes a span asks first: made
 /// without its parent it would be a trace of its own.
 #[must_use]

@@ -61,6 +61,11 @@ pub const LABELS: &[(&str, &str)] = &[
     ("process_paging_fault_type", "`major`, `minor`"),
     ("level", "`error`, `warn`, `info`, `debug`, `trace`"),
     ("version", "the version of the program"),
+    (
+        "invariant",
+        "`oversold`, `charged_twice`, `charge_without_order`",
+    ),
+    ("audit", "`stock`, `charges`"),
 ];
 
 /// The chapters, each with the beginnings of its metrics' names. A metric belongs to the first that fits.
@@ -84,7 +89,12 @@ const CHAPTERS: &[(&str, &[&str])] = &[
     ),
     (
         "The shop's business",
-        &["firedrill_orders_", "firedrill_outbox_"],
+        &[
+            "firedrill_orders_",
+            "firedrill_outbox_",
+            "firedrill_invariant_",
+            "firedrill_audit_",
+        ],
     ),
     ("The bank", &["firedrill_bank_"]),
     ("The users", &["firedrill_journey"]),

@@ -17,6 +17,7 @@ fn every_known_series_exists_at_zero() {
         "firedrill_client_calls_total{peer=\"payments\",outcome=\"unknown\"} 0",
         "firedrill_orders_total{outcome=\"declined\"} 0",
         "db_client_connection_timeouts_total{db_client_connection_pool_name=\"shop\"} 0",
+        "firedrill_invariant_violations{invariant=\"charged_twice\"} 0",
         "firedrill_panics_total 0",
     ] {
         assert!(
