@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::telemetry::catalog::{Counter, Gauge};
-use rusqlite::Transaction;
+use rusqlite::{Connection, Transaction};
 use tokio_util::sync::CancellationToken;
 
 use super::now_ms;
@@ -37,6 +37,11 @@ pub(super) async fn run(store: Store, stop: CancellationToken) {
             Err(error) => {
                 meters.failed.increment(1);
                 tracing::warn!(target: "outbox", error = %error, "A batch was not delivered; it will be tried again.");
+                // What cannot be delivered still gets older, and it can be read while nothing can be written.
+                let backlog = store.read(Operation::new("SELECT", "outbox"), backlog);
+                if let Ok(backlog) = backlog.await {
+                    meters.waiting(&backlog);
+                }
             }
         }
         tokio::select! {
@@ -48,7 +53,12 @@ pub(super) async fn run(store: Store, stop: CancellationToken) {
 
 struct Batch {
     delivered: u64,
-    waiting: i64,
+    backlog: Backlog,
+}
+
+/// What is not delivered.
+struct Backlog {
+    events: i64,
     oldest_ms: Option<i64>,
 }
 
@@ -67,14 +77,21 @@ fn deliver(transaction: &Transaction<'_>) -> rusqlite::Result<Batch> {
             .prepare_cached("DELETE FROM outbox WHERE id = ?1")?
             .execute([*event])?;
     }
-    let (waiting, oldest_ms) = transaction
-        .prepare_cached("SELECT count(*), min(created_at_ms) FROM outbox")?
-        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(Batch {
         delivered: events.len() as u64,
-        waiting,
-        oldest_ms,
+        backlog: backlog(transaction)?,
     })
+}
+
+fn backlog(connection: &Connection) -> rusqlite::Result<Backlog> {
+    connection
+        .prepare_cached("SELECT count(*), min(created_at_ms) FROM outbox")?
+        .query_row([], |row| {
+            Ok(Backlog {
+                events: row.get(0)?,
+                oldest_ms: row.get(1)?,
+            })
+        })
 }
 
 struct Meters {
@@ -101,8 +118,12 @@ impl Meters {
 
     fn report(&self, batch: &Batch) {
         self.delivered.increment(batch.delivered);
-        self.depth.set(batch.waiting as f64);
-        let age_ms = batch
+        self.waiting(&batch.backlog);
+    }
+
+    fn waiting(&self, backlog: &Backlog) {
+        self.depth.set(backlog.events as f64);
+        let age_ms = backlog
             .oldest_ms
             .map_or(0, |oldest| now_ms().saturating_sub(oldest));
         self.lag.set(age_ms as f64 / 1000.0);
