@@ -104,3 +104,46 @@ fn both_profiles_scrape_the_same() {
         assert!(compose.contains(&format!("--target={role}=http://{role}:{port}")));
     }
 }
+
+/// Grafana's shortest rate is four scrapes: with another number panels are empty, or hide what a drill shows.
+#[test]
+fn grafana_knows_how_often_is_scraped() {
+    for profile in ["drill", "production"] {
+        let scraped = file(&format!("deploy/prometheus/{profile}.yml"));
+        let interval = scraped
+            .lines()
+            .find_map(|line| line.strip_prefix("  scrape_interval: "))
+            .unwrap();
+        let told = file(&format!("deploy/grafana/{profile}.env"));
+        let line = format!("FIREDRILL_SCRAPE_INTERVAL={interval}");
+        assert!(told.lines().any(|told| told == line), "{profile}: {line}");
+    }
+    let source = file("dashboards/provisioning/datasources/firedrill.yml");
+    assert!(source.contains("timeInterval: $FIREDRILL_SCRAPE_INTERVAL\n"));
+    let compose = file("docker-compose.yml");
+    for per_profile in [
+        "/prometheus/${FIREDRILL_PROFILE:-drill}.yml",
+        "deploy/grafana/${FIREDRILL_PROFILE:-drill}.env",
+    ] {
+        assert!(compose.contains(per_profile), "{per_profile}");
+    }
+}
+
+/// What Compose puts in the place of the webhook must be there to be replaced, and a setting must be explained.
+#[test]
+fn the_webhook_and_every_setting_are_known() {
+    let (compose, example) = (file("docker-compose.yml"), file(".env.example"));
+    let standard = "http://127.0.0.1:9099";
+    assert!(compose.contains(&format!("sed \"s|{standard}|$$FIREDRILL_WEBHOOK|\"")));
+    assert_eq!(
+        file("alerts/alertmanager.yml")
+            .matches(&format!("url: {standard}/"))
+            .count(),
+        2
+    );
+    for rest in compose.split("${").skip(1) {
+        let name = rest.split([':', '}']).next().unwrap();
+        let set = format!("\n{name}=");
+        assert!(example.contains(&set), "{name} is not in .env.example");
+    }
+}
