@@ -293,7 +293,7 @@ fn the_table_of_alerts_is_up_to_date() {
             files.join("; "),
             record[&alert].clone(),
         ];
-        table += &format!("| {} |\n", cells.join(" | "));
+        table.extend(["| ", &cells.join(" | "), " |\n"]);
     }
     assert!(
         read("alerts/README.md").contains(&table),
