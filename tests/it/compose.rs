@@ -1,7 +1,7 @@
 //! What the Compose file and its neighbours must agree on, and cannot be seen before somebody starts them.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 fn file(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
@@ -145,5 +145,54 @@ fn the_webhook_and_every_setting_are_known() {
         let name = rest.split([':', '}']).next().unwrap();
         let set = format!("\n{name}=");
         assert!(example.contains(&set), "{name} is not in .env.example");
+    }
+}
+
+/// The files under `folder`, with those of its folders.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The image is built of what the Dockerfile copies: a file that is compiled in, or a crate of the workspace, from
+/// elsewhere breaks the build, and nobody would notice before they build it.
+#[test]
+fn what_is_compiled_is_in_the_image() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    sources(&root.join("src"), &mut found);
+    let mut needed = BTreeSet::from(["src".to_owned()]);
+    for source in found {
+        let text = std::fs::read_to_string(&source).unwrap();
+        for piece in text.split("include_").skip(1) {
+            let Some((_, rest)) = piece.split_once("!(\"") else {
+                continue;
+            };
+            let included = source.with_file_name(rest.split('"').next().unwrap());
+            if let Ok(path) = included.canonicalize() {
+                let inside = path.strip_prefix(root.canonicalize().unwrap()).unwrap();
+                let first = inside.components().next().unwrap();
+                needed.insert(first.as_os_str().to_string_lossy().into_owned());
+            }
+        }
+    }
+    let manifest = file("Cargo.toml");
+    let members = manifest.lines().find(|line| line.starts_with("members"));
+    for member in members.unwrap_or_default().split('"').skip(1).step_by(2) {
+        needed.insert(member.split('/').next().unwrap().to_owned());
+    }
+    assert!(needed.contains("drills"), "the includes were not found");
+    let (dockerfile, ignored) = (file("Dockerfile"), file(".dockerignore"));
+    for folder in needed {
+        let copied = format!("COPY {folder} {folder}");
+        assert!(dockerfile.lines().any(|line| line == copied), "{copied}");
+        let sent = format!("!{folder}");
+        assert!(ignored.lines().any(|line| line == sent), "{sent}");
     }
 }
