@@ -5,6 +5,7 @@ COPY Cargo.toml Cargo.lock ./
 COPY src src
 COPY crates crates
 COPY drills drills
+COPY alerts alerts
 RUN cargo build --release --locked --bin firedrill
 
 FROM debian:12.12-slim

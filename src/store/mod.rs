@@ -157,7 +157,9 @@ impl Store {
     pub async fn writing_connection(&self) -> Result<Lease, Error> {
         let asked = Instant::now();
         let seat = tokio::time::timeout(WAIT_MAX, Arc::clone(&self.shared.seats).acquire_owned());
-        let seat = seat.await.map_err(|_| Error::PoolTimeout)?;
+        let Ok(seat) = seat.await else {
+            return Err(self.gave_up(asked));
+        };
         let seat = seat.expect("the semaphore is never closed");
         self.lease(asked, Some(seat)).await
     }
@@ -167,17 +169,12 @@ impl Store {
         asked: Instant,
         seat: Option<OwnedSemaphorePermit>,
     ) -> Result<Lease, Error> {
-        let leased = self.shared.pool.get().await;
-        let waited = asked.elapsed();
-        self.shared.waits.record(waited.as_secs_f64());
-        account::charge(Part::Pool, waited);
-        let connection = leased.map_err(|error| {
-            if let PoolError::Backend(error) = error {
-                return Error::Database(error);
-            }
-            catalog::db_client_connection_timeouts_total(POOL).increment(1);
-            Error::PoolTimeout
-        })?;
+        let connection = match self.shared.pool.get().await {
+            Ok(connection) => connection,
+            Err(PoolError::Backend(error)) => return Err(Error::Database(error)),
+            Err(_) => return Err(self.gave_up(asked)),
+        };
+        self.waited(asked);
         Ok(Lease {
             connection: Some(connection),
             seat,
@@ -185,6 +182,20 @@ impl Store {
             since: Instant::now(),
             shared: Arc::clone(&self.shared),
         })
+    }
+
+    /// Accounts for a wait that began at `asked`.
+    fn waited(&self, asked: Instant) {
+        let waited = asked.elapsed();
+        self.shared.waits.record(waited.as_secs_f64());
+        account::charge(Part::Pool, waited);
+    }
+
+    /// Accounts for a wait that ended without a connection, in whichever of the two lines it was.
+    fn gave_up(&self, asked: Instant) -> Error {
+        self.waited(asked);
+        catalog::db_client_connection_timeouts_total(POOL).increment(1);
+        Error::PoolTimeout
     }
 
     /// Runs `statement` on a connection of its own.

@@ -1,6 +1,7 @@
 //! Orders: the same key brings the same answer, stock is kept, and a client that leaves cuts nothing in half.
 
 use std::io::Write;
+use std::time::Duration;
 
 use crate::support::{ORDER, Role, Shop, connect, get, put, send, wait_for};
 
@@ -134,6 +135,49 @@ fn an_event_of_the_outbox_becomes_a_shipment_once() {
             .unwrap()
     };
     assert_eq!((count("shipments"), count("outbox")), (3, 0));
+}
+
+#[test]
+fn what_waits_for_the_writer_is_seen() {
+    let lab = Shop::start();
+    let lag = || lab.shop.metric("firedrill_outbox_lag_seconds", "");
+    let given_up = || lab.shop.metric("db_client_connection_timeouts_total", "");
+    assert_eq!(lab.order("before", ORDER).status, 201);
+    let path = lab.dir.path().join("shop/shop.db");
+    let writer = rusqlite::Connection::open(path).unwrap();
+    writer.busy_timeout(Duration::from_secs(10)).unwrap();
+    let waits = || {
+        writer
+            .query_row("SELECT count(*) FROM outbox", [], |row| {
+                row.get::<_, i64>(0)
+            })
+            .unwrap()
+    };
+    // Until an event was written and the lock taken before it was delivered.
+    wait_for("an event that is not delivered", || {
+        let event =
+            "BEGIN IMMEDIATE; INSERT INTO outbox (order_id, created_at_ms) VALUES (1, unixepoch() * 1000); COMMIT";
+        writer.execute_batch(event).unwrap();
+        writer.execute_batch("BEGIN IMMEDIATE").unwrap();
+        if waits() == 0 {
+            writer.execute_batch("ROLLBACK").unwrap();
+        }
+        !writer.is_autocommit()
+    });
+    // More patient than the shop: others leave before it gives up for them.
+    let shop = lab.shop.data.as_str();
+    std::thread::scope(|scope| {
+        for key in 0..8 {
+            let headers = format!(
+                "content-type: application/json\r\nidempotency-key: {key}\r\nx-request-timeout-ms: 20000\r\n"
+            );
+            scope.spawn(move || send(shop, "POST", "/orders", &headers, ORDER.as_bytes()));
+        }
+        wait_for("the event to be seen getting older", || lag() > 1.0);
+        wait_for("those who gave up to be counted", || given_up() > 0.5);
+        writer.execute_batch("ROLLBACK").unwrap();
+    });
+    wait_for("the event to be delivered", || lag() < 0.5 && waits() == 0);
 }
 
 #[test]

@@ -1,5 +1,7 @@
-//! The rules of Grafana's dashboard linter 0.2.0, for every panel type. The two rules about Loki do not apply:
-//! there is no such data source here.
+//! The rules of Grafana's dashboard linter 0.2.0, for every panel type: 15 of its 17.
+//!
+//! `target-logql-rule` and `target-logql-auto-rule` judge queries to Loki. They are not here, because every panel and
+//! every variable must ask a Prometheus: `panel-datasource-rule` and `template-datasource-rule` refuse any other.
 
 use serde_json::Value;
 

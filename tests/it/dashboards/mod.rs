@@ -5,6 +5,7 @@
 
 mod contract; // what they ask for exists
 mod lint; // the rules of Grafana's dashboard linter
+mod promises; // their lines are those of the rules
 mod promql; // which series an expression asks for
 
 use std::collections::BTreeSet;
