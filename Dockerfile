@@ -3,7 +3,10 @@ FROM rust:1.91.1-slim-bookworm AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
+COPY crates crates
 COPY drills drills
+COPY alerts alerts
+COPY docs/runbooks docs/runbooks
 RUN cargo build --release --locked --bin firedrill
 
 FROM debian:12.12-slim

@@ -14,6 +14,7 @@ mod control; // the second listener: choices, token, a blocked data plane
 mod crash; // kill -9 under load: nothing lost, nothing charged twice
 mod dashboards; // what the panels ask for exists
 mod http; // bad input at the shop
+mod judge; // the console as a Prometheus: scrapes, rules, API
 mod layers; // which module may import which
 mod lifecycle; // start, drain, stop
 mod metrics; // what is counted, and that it is there from the start
