@@ -6,6 +6,7 @@ COPY src src
 COPY crates crates
 COPY drills drills
 COPY alerts alerts
+COPY docs/runbooks docs/runbooks
 RUN cargo build --release --locked --bin firedrill
 
 FROM debian:12.12-slim

@@ -7,6 +7,7 @@
 //! - [`choices`]: the design decisions that can go wrong, one lesson a file
 //! - [`drills`]: experiments that meet a poor choice with a shock, and judge what came of it
 //! - [`rules`]: the alert rules, with windows for production or for a drill
+//! - [`judge`]: scrapes the roles, evaluates the rules, answers as a Prometheus does
 //! - [`up`]: starts every role and keeps it running
 //! - [`control`]: the second listener of each role: metrics, health, choices, shocks
 //! - [`store`], [`http`], [`telemetry`]: the database, the network, the instruments
@@ -19,6 +20,7 @@ pub mod console;
 pub mod control;
 pub mod drills;
 pub mod http;
+pub mod judge;
 pub mod payments;
 pub mod rules;
 pub mod shop;

@@ -115,6 +115,20 @@ fn in_lab(dir: &Path) -> (Vec<Place>, Option<String>) {
     }
 }
 
+impl Place {
+    /// This console, whose control plane is at `control`.
+    pub(super) fn this_console(control: &str) -> Self {
+        Self {
+            name: "console".into(),
+            role: "console".into(),
+            pid: Some(std::process::id()),
+            restarts: 0,
+            data: None,
+            control: control.into(),
+        }
+    }
+}
+
 impl From<Member> for Place {
     fn from(member: Member) -> Self {
         Self {

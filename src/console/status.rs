@@ -14,12 +14,15 @@ use axum::body::Bytes;
 use axum::http::Request;
 use http_body_util::Full;
 use serde::Serialize;
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::alerts::{self, Alerts};
 use super::places::{Place, Source};
 use super::report::{HISTORY_S, History, Point, Report, Window};
 use crate::http::Client;
+use crate::judge::scrape::Target;
 
 /// How long a role may take to answer.
 const PATIENCE: Duration = Duration::from_millis(900);
@@ -34,6 +37,8 @@ pub struct Status {
     pub at_s: f64,
     /// What is missing and what to do about it, in a sentence.
     pub notice: Option<String>,
+    /// What fires or is about to.
+    pub alerts: Alerts,
     /// Each process of the lab.
     pub roles: Vec<Role>,
     /// What users get now; `null` while traffic says nothing.
@@ -82,6 +87,10 @@ pub struct Watch {
     client: Client,
     source: Source,
     token: Option<String>,
+    alerts: Option<alerts::Source>,
+    /// The control plane of this console, where nobody else names it.
+    own: Option<String>,
+    targets: watch::Sender<Vec<Target>>,
     latest: Mutex<Arc<Status>>,
 }
 
@@ -100,15 +109,44 @@ impl Watch {
             client: Client::new(),
             source,
             token,
+            alerts: None,
+            own: None,
+            targets: watch::Sender::default(),
             latest: Mutex::default(),
         }
+    }
+
+    /// Also tells what fires.
+    #[must_use]
+    pub fn with_alerts(mut self, source: alerts::Source) -> Self {
+        self.alerts = Some(source);
+        self
+    }
+
+    /// Counts this console, whose control plane is at `control`, among the roles if nobody else does: who watches
+    /// must be watched.
+    #[must_use]
+    pub fn with_itself(mut self, control: String) -> Self {
+        self.own = Some(control);
+        self
     }
 
     /// Where the roles are, now. Reads a file.
     pub async fn places(&self) -> (Vec<Place>, Option<String>) {
         let source = self.source.clone();
         let reading = tokio::task::spawn_blocking(move || source.places());
-        reading.await.unwrap_or_default()
+        let (mut places, notice) = reading.await.unwrap_or_default();
+        let known = places.iter().any(|place| place.role == "console");
+        if let (Some(own), false) = (&self.own, known || places.is_empty()) {
+            places.push(Place::this_console(own));
+        }
+        (places, notice)
+    }
+
+    /// What is to be scraped, also as it changes.
+    #[must_use]
+    pub fn targets(&self) -> watch::Receiver<Vec<Target>> {
+        self.targets.subscribe()
     }
 
     /// What was last seen.
@@ -137,15 +175,23 @@ impl Watch {
 
     async fn look(&self, memory: &mut Memory) -> Status {
         let (places, mut notice) = self.places().await;
+        self.tell_targets(&places);
         let traffic = places
             .iter()
             .find(|place| place.role == "traffic" && place.pid != Some(0));
-        let (roles, heard) = tokio::join!(self.roles(&places), async {
+        let listening = async {
             match traffic {
                 Some(traffic) => self.listen(&traffic.control, memory).await,
                 None => Err("Nobody plays the users: traffic is not running.".to_owned()),
             }
-        });
+        };
+        let alerts = async {
+            match &self.alerts {
+                Some(source) => source.look().await,
+                None => Alerts::default(),
+            }
+        };
+        let (roles, heard, alerts) = tokio::join!(self.roles(&places), listening, alerts);
         if let (Err(silence), None) = (heard, &notice) {
             notice = Some(silence);
         }
@@ -153,11 +199,29 @@ impl Watch {
         Status {
             at_s,
             notice,
+            alerts,
             roles,
             window: memory.current(at_s),
             history: memory.history.since(at_s),
             history_s: HISTORY_S,
         }
+    }
+
+    fn tell_targets(&self, places: &[Place]) {
+        let targets: Vec<_> = places
+            .iter()
+            .map(|place| Target {
+                instance: place.control.clone(),
+                role: place.role.clone(),
+            })
+            .collect();
+        self.targets.send_if_modified(|now| {
+            let changed = *now != targets;
+            if changed {
+                *now = targets;
+            }
+            changed
+        });
     }
 
     /// Asks every role at the same time whether it is ready.

@@ -102,6 +102,10 @@ pub struct Context {
     pub telemetry: Arc<Telemetry>,
     /// Where it keeps its files.
     pub dir: PathBuf,
+    /// Where its data plane listens, if it has one.
+    pub data: Option<SocketAddr>,
+    /// Where its control plane listens.
+    pub control: SocketAddr,
     /// Cancelled when it is to stop.
     pub stop: CancellationToken,
 }
@@ -160,6 +164,10 @@ pub fn run<F: AsyncFnOnce()>(
     let context = Context {
         telemetry: Arc::clone(&telemetry),
         dir: config.dir.clone(),
+        data: data
+            .as_ref()
+            .and_then(|listener| listener.local_addr().ok()),
+        control: control.0,
         stop: stop.clone(),
     };
     let result = runtime.block_on(async {

@@ -224,6 +224,27 @@ catalogue! {
     /// How late a journey started, because the process that plays the users was itself too slow.
     histogram Histogram firedrill_journey_start_delay_seconds() WAIT_SECONDS;
 
+    /// Scrapes, by what came of them: `refused` brought an answer that breaks the format or a bound.
+    counter Counter firedrill_judge_scrapes_total(outcome);
+    /// Samples of scrapes and rules, by whether the store kept them.
+    counter Counter firedrill_judge_samples_total(outcome);
+    /// Series in the store of samples.
+    gauge Gauge firedrill_judge_series();
+    /// Series that the store of samples may hold; the samples of more are dropped.
+    gauge Gauge firedrill_judge_series_max();
+    /// Memory that the store of samples takes.
+    gauge Gauge firedrill_judge_store_bytes();
+    /// Memory that the store of samples may take; when it is full samples are dropped.
+    gauge Gauge firedrill_judge_store_bytes_max();
+    /// Rules that were evaluated, by how that ended.
+    counter Counter firedrill_judge_rule_evaluations_total(outcome);
+    /// Evaluations of a group of rules that did not take place because the last one was still under way.
+    counter Counter firedrill_judge_rule_iterations_missed_total();
+    /// Time that the evaluation of a group of rules took.
+    histogram Histogram firedrill_judge_rule_group_duration_seconds(rule_group) WAIT_SECONDS;
+    /// Alerts for the Alertmanager, by what came of them: `dropped` found the queue full.
+    counter Counter firedrill_judge_notifications_total(outcome);
+
     /// Threads that run tasks of the data plane.
     gauge Gauge tokio_workers();
     /// Tasks that exist in the data plane's runtime.

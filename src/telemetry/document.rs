@@ -55,6 +55,7 @@ pub const LABELS: &[(&str, &str)] = &[
         "journey",
         "what users do: `browse`, `order`, `login`, `search`",
     ),
+    ("rule_group", "the name of a group in the rule file"),
     ("worker", "the number of a thread, from 0"),
     ("state", "`used`, `free`"),
     ("process_context_switch_type", "`voluntary`, `involuntary`"),
@@ -98,6 +99,7 @@ const CHAPTERS: &[(&str, &[&str])] = &[
     ),
     ("The bank", &["firedrill_bank_"]),
     ("The users", &["firedrill_journey"]),
+    ("The judge", &["firedrill_judge_"]),
     ("The runtime", &["tokio_"]),
     (
         "The process",

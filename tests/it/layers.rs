@@ -24,8 +24,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("drills", &["http"]),
     ("rules", &[]),
+    ("judge", &["http", "telemetry"]),
     ("up", &["control", "http"]),
-    ("console", &["control", "drills", "http", "telemetry"]),
+    (
+        "console",
+        &["control", "drills", "judge", "http", "telemetry"],
+    ),
     (
         "cli",
         &[
@@ -35,6 +39,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "traffic",
             "console",
             "drills",
+            "judge",
             "rules",
             "control",
             "choices",
@@ -47,6 +52,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 
 /// Crates that only some may name, by the folder or file under `src` in which they may be named.
 const RESERVED: &[(&str, &[&str])] = &[
+    ("promql", &["judge"]),
     ("opentelemetry_proto", &["console/otlp"]),
     ("metrics", &["telemetry"]),
     ("opentelemetry", &["telemetry"]),

@@ -15,6 +15,7 @@ mod control; // the second listener: choices, token, a blocked data plane
 mod crash; // kill -9 under load: nothing lost, nothing charged twice
 mod dashboards; // what the panels ask for exists
 mod http; // bad input at the shop
+mod judge; // the console as a Prometheus: scrapes, rules, API
 mod layers; // which module may import which
 mod lifecycle; // start, drain, stop
 mod logs; // the writer that never waits, the filter, log records over OTLP

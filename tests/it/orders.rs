@@ -155,8 +155,7 @@ fn what_waits_for_the_writer_is_seen() {
     };
     // Until an event was written and the lock taken before it was delivered.
     wait_for("an event that is not delivered", || {
-        let event =
-            "BEGIN IMMEDIATE; INSERT INTO outbox (order_id, created_at_ms) VALUES (1, unixepoch() * 1000); COMMIT";
+        let event = "BEGIN IMMEDIATE; INSERT INTO outbox (order_id, created_at_ms) VALUES (1, unixepoch() * 1000); COMMIT";
         writer.execute_batch(event).unwrap();
         writer.execute_batch("BEGIN IMMEDIATE").unwrap();
         if waits() == 0 {

@@ -136,7 +136,7 @@ impl Engine {
     /// Fails if the data does not allow it, or if it would exceed a limit.
     pub fn instant(&self, store: &Store, query: &Query, time: i64) -> Result<Value, QueryError> {
         let grid = Grid::instant(checked_time("time", time)?);
-        let evaluator = self.evaluator(store, grid);
+        let evaluator = self.evaluator(store, (time, time));
         Ok(match &query.root {
             Root::Scalar(scalar) => {
                 let value = evaluator.scalar(scalar, grid)?[0];
@@ -172,7 +172,7 @@ impl Engine {
         step: i64,
     ) -> Result<Value, QueryError> {
         let grid = self.grid(start, end, step)?;
-        let evaluator = self.evaluator(store, grid);
+        let evaluator = self.evaluator(store, (start, end));
         let columns = match &query.root {
             Root::Vector(vector) => evaluator.vector(vector, grid)?,
             Root::Scalar(scalar) => evaluator.as_vector(scalar, grid)?,
@@ -204,7 +204,7 @@ impl Engine {
         })
     }
 
-    fn evaluator<'a>(&'a self, store: &'a Store, whole: Grid) -> Evaluator<'a> {
+    fn evaluator<'a>(&'a self, store: &'a Store, whole: (i64, i64)) -> Evaluator<'a> {
         let budget = Budget::new(self.options.timeout, self.options.max_samples);
         Evaluator {
             store,

@@ -1,5 +1,6 @@
 // The page: asks the console once a second and draws what it says.
 
+import { drawAlerts } from './alerts.js';
 import { ARRIVALS, Chart, LATENCY, SLOW_S } from './charts.js';
 import { ask, byId, cell, clock, duration, el, empty, percent, rate, table } from './dom.js';
 import { TraceList } from './traces.js';
@@ -62,6 +63,7 @@ function notice(text) {
 function draw(status) {
   traces.otlp = status.otlp;
   notice(status.notice);
+  drawAlerts(status.alerts, status.at_s);
   drawFigures(status.window);
   const nothing = 'Nothing to draw yet: a second is settled when all its requests have ended.';
   // What is newer than this is not settled.

@@ -11,15 +11,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Path;
 use axum::http::{HeaderValue, Method, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get};
 
+use super::runbooks;
 use super::status::Watch;
 use super::traces::Traces;
 use crate::control::{Guard, guard};
-use crate::http::Routes;
+use crate::http::{Problem, Routes};
+use crate::judge::{self, Judge};
 
 /// What the page shows.
 #[derive(Debug, Clone)]
@@ -30,10 +33,12 @@ pub struct Shown {
     pub watch: Arc<Watch>,
     /// Where the OTLP receiver listens.
     pub otlp: SocketAddr,
+    /// What answers `/api/v1`, unless a Prometheus does it elsewhere.
+    pub judge: Option<Arc<Judge>>,
 }
 
 /// The parts of the page: path, content type, content.
-const PARTS: [(&str, &str, &str); 6] = [
+const PARTS: [(&str, &str, &str); 7] = [
     ("/", "text/html; charset=utf-8", include_str!("index.html")),
     (
         "/style.css",
@@ -41,6 +46,7 @@ const PARTS: [(&str, &str, &str); 6] = [
         include_str!("style.css"),
     ),
     ("/app.js", JAVASCRIPT, include_str!("app.js")),
+    ("/alerts.js", JAVASCRIPT, include_str!("alerts.js")),
     ("/dom.js", JAVASCRIPT, include_str!("dom.js")),
     ("/charts.js", JAVASCRIPT, include_str!("charts.js")),
     ("/traces.js", JAVASCRIPT, include_str!("traces.js")),
@@ -64,7 +70,16 @@ pub fn router(shown: Shown, rules: &Guard) -> Router {
     for (path, content_type, content) in PARTS {
         routes = routes.add(path, &[(Method::GET, &[200])], part(content_type, content));
     }
+    for (path, expected, methods) in shown.judge.iter().flat_map(judge::api::routes) {
+        routes = routes.add(path, expected, guarded(methods));
+    }
     routes
+        .add(
+            "/runbooks/{name}",
+            &[(Method::GET, &[200, 404])],
+            get(runbook),
+        )
+        .add("/sd", &[(Method::GET, &[200])], guarded(get(api::targets)))
         .add(
             "/api/status",
             &[(Method::GET, &[200])],
@@ -89,7 +104,23 @@ pub fn router(shown: Shown, rules: &Guard) -> Router {
 }
 
 fn part(content_type: &'static str, content: &'static str) -> MethodRouter<Shown> {
-    let headers = [
+    let headers = headers(content_type);
+    get(async move || (headers, content).into_response())
+}
+
+/// A runbook is open like the page: what to do in an outage is no secret.
+async fn runbook(
+    name: Result<Path<String>, axum::extract::rejection::PathRejection>,
+) -> Result<impl IntoResponse, Problem> {
+    let name = name.map(|Path(name)| name).unwrap_or_default();
+    match runbooks::page(&name) {
+        Some(page) => Ok((headers("text/html; charset=utf-8"), page)),
+        None => Err(Problem::not_found("runbook", "name", name)),
+    }
+}
+
+fn headers(content_type: &'static str) -> [(header::HeaderName, HeaderValue); 5] {
+    [
         (header::CONTENT_TYPE, content_type),
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -97,8 +128,7 @@ fn part(content_type: &'static str, content: &'static str) -> MethodRouter<Shown
         // The next version of the binary has another page.
         (header::CACHE_CONTROL, "no-cache"),
     ]
-    .map(|(name, value)| (name, HeaderValue::from_static(value)));
-    get(async move || (headers, content).into_response())
+    .map(|(name, value)| (name, HeaderValue::from_static(value)))
 }
 
 #[cfg(test)]
@@ -139,8 +169,19 @@ mod tests {
             traces,
             watch: Arc::new(Watch::new(Source::Given(targets), None)),
             otlp: SocketAddr::from(([127, 0, 0, 1], 4318)),
+            judge: Some(Arc::new(a_judge())),
         };
         router(shown, &Guard::new(address, token))
+    }
+
+    fn a_judge() -> Judge {
+        Judge::new(judge::Config {
+            rules_name: "none".into(),
+            rules: "groups: []".into(),
+            interval: std::time::Duration::from_secs(1),
+            alertmanager: None,
+        })
+        .unwrap()
     }
 
     async fn ask(page: Router, path: &str, headers: &[(&str, &str)]) -> (StatusCode, Vec<u8>) {
@@ -189,6 +230,9 @@ mod tests {
         for path in [
             "/api/status",
             "/api/targets",
+            "/sd",
+            "/api/v1/query?query=1",
+            "/api/v1/alerts",
             "/api/traces",
             &format!("/api/traces/{TRACE}"),
         ] {
@@ -222,10 +266,25 @@ mod tests {
 
     #[tokio::test]
     async fn a_prometheus_finds_the_roles() {
-        let (code, targets) = json("/api/targets").await;
-        assert_eq!(code, 200);
-        assert_eq!(targets[0]["targets"][0], "127.0.0.1:9464");
-        assert_eq!(targets[0]["labels"]["role"], "shop");
+        for path in ["/sd", "/api/targets"] {
+            let (code, targets) = json(path).await;
+            assert_eq!(code, 200);
+            assert_eq!(targets[0]["targets"][0], "127.0.0.1:9464");
+            assert_eq!(targets[0]["labels"]["role"], "shop");
+        }
+    }
+
+    #[tokio::test]
+    async fn runbooks_are_open() {
+        let (status, body) = ask(page(Some("secret")), "/runbooks/FiredrillRoleDown", &[]).await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(
+            String::from_utf8(body)
+                .unwrap()
+                .contains("<h1>FiredrillRoleDown</h1>")
+        );
+        let (status, _) = ask(page(None), "/runbooks/..%2fsecret", &[]).await;
+        assert_eq!(status, StatusCode::NOT_FOUND);
     }
 
     #[tokio::test]

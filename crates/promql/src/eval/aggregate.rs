@@ -6,7 +6,7 @@ use super::column::{self, Cells, Column};
 use super::math::{self, nan_last};
 use super::{Evaluator, Grid, Result};
 use crate::error::QueryError;
-use crate::format::format_float_plain;
+use crate::format::{format_float, format_float_plain};
 use crate::labels::Labels;
 use crate::plan::{Aggregate, Aggregator, Grouping, Scalar};
 
@@ -99,7 +99,7 @@ impl Evaluator<'_> {
         mut columns: Vec<Column>,
         grid: Grid,
     ) -> Result<Vec<Column>> {
-        let counts = self.scalar(count, grid)?;
+        let counts = whole_numbers(&self.scalar(count, grid)?)?;
         let mut order = Vec::new();
         for (step, count) in counts.into_iter().enumerate() {
             for (_, members) in groups {
@@ -120,11 +120,7 @@ impl Evaluator<'_> {
                         },
                     )
                 });
-                if ranked.is_empty() {
-                    // Where nothing is to be ranked, any count will do.
-                    continue;
-                }
-                let kept = whole_number(count)?.min(ranked.len());
+                let kept = count.min(ranked.len());
                 for (at, _) in &ranked[kept..] {
                     columns[*at].cells[step] = None;
                 }
@@ -140,15 +136,30 @@ impl Evaluator<'_> {
     }
 }
 
-/// A count below one means none.
-fn whole_number(count: f64) -> Result<usize> {
+/// How many to keep at each step; a count below one means none. That none of them can be a count is an error whether
+/// or not there is anything to keep.
+fn whole_numbers(counts: &[f64]) -> Result<Vec<usize>> {
     const INT64_END: f64 = 9_223_372_036_854_775_808.0;
-    if !(-INT64_END..INT64_END).contains(&count) {
-        return Err(QueryError::Execution(format!(
-            "Scalar value {count} overflows int64"
-        )));
+    let failed = |text: String| Err(QueryError::Execution(text));
+    if counts.iter().all(|count| *count < 1.0) {
+        return Ok(vec![0; counts.len()]);
     }
-    Ok(math::whole(count))
+    if counts.iter().any(|count| count.is_nan()) {
+        return failed("Parameter value is NaN".into());
+    }
+    if let Some(count) = counts.iter().find(|count| **count <= -INT64_END) {
+        return failed(format!(
+            "Scalar value {} underflows int64",
+            format_float(*count)
+        ));
+    }
+    if let Some(count) = counts.iter().find(|count| **count >= INT64_END) {
+        return failed(format!(
+            "Scalar value {} overflows int64",
+            format_float(*count)
+        ));
+    }
+    Ok(counts.iter().map(|count| math::whole(*count)).collect())
 }
 
 fn group(grouping: &Grouping, columns: &[Column]) -> Groups {

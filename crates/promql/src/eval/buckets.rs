@@ -66,12 +66,14 @@ impl Evaluator<'_> {
     }
 }
 
-/// The histograms that the columns are buckets of, each with its bounds ascending. Columns without a bound are none.
+/// The histograms that the columns are buckets of, each with its bounds ascending. Columns without a bound that is a
+/// number are none.
 fn histograms(columns: &[Column]) -> Vec<(Labels, Histogram)> {
     let mut places: HashMap<Labels, usize> = HashMap::new();
     let mut histograms: Vec<(Labels, Histogram)> = Vec::new();
     for (position, column) in columns.iter().enumerate() {
-        let Ok(bound) = column.labels.get(BOUND).parse::<f64>() else {
+        let bound = column.labels.get(BOUND).parse::<f64>();
+        let Some(bound) = bound.ok().filter(|bound| !bound.is_nan()) else {
             continue;
         };
         let labels = column.labels.filtered(|name| name != BOUND);
@@ -196,14 +198,21 @@ fn fraction(lower: f64, upper: f64, buckets: &mut Vec<Bucket>) -> f64 {
     (below(upper) - below(lower)) / total
 }
 
-/// How many observations lie below a value.
+/// How many observations lie below a value. The first bucket begins at 0 if its bound is above.
 fn rank_of(value: f64, buckets: &[Bucket]) -> f64 {
-    let (mut start, mut below) = (f64::NEG_INFINITY, 0.0);
+    let (mut start, mut below) = match buckets.first() {
+        Some(first) if first.bound > 0.0 => (0.0, 0.0),
+        _ => (f64::NEG_INFINITY, 0.0),
+    };
     for bucket in buckets {
         if start >= value {
             return below;
         }
         if bucket.bound > value {
+            if start == f64::NEG_INFINITY {
+                // Nothing is known of where in it they lie; Prometheus takes them to be below.
+                return bucket.count;
+            }
             let inside = (value - start) / (bucket.bound - start);
             return below + (bucket.count - below) * inside;
         }

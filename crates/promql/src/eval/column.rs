@@ -36,10 +36,15 @@ pub(crate) fn without_metadata(columns: Vec<Column>) -> Result<Vec<Column>, Quer
 /// The same, but columns with the same labels are an error even if they have values at different times.
 pub(crate) fn without_metadata_unique(columns: Vec<Column>) -> Result<Vec<Column>, QueryError> {
     let (columns, unique) = drop_metadata(columns);
-    if !unique {
-        check_unique(&columns)?;
+    if unique {
+        return Ok(columns);
     }
-    Ok(columns)
+    let mut seen = HashSet::with_capacity(columns.len());
+    let same = columns.iter().find(|column| !seen.insert(&column.labels));
+    match same {
+        Some(column) => Err(same_labels(&column.labels)),
+        None => Ok(columns),
+    }
 }
 
 /// Also says whether the columns are sure to be different still.
@@ -84,15 +89,6 @@ pub(crate) fn merge(columns: Vec<Column>) -> Result<Vec<Column>, QueryError> {
         }
     }
     Ok(merged)
-}
-
-/// Fails if two columns that hold a value have the same labels, even at different times.
-pub(crate) fn check_unique(columns: &[Column]) -> Result<(), QueryError> {
-    let mut seen = HashSet::with_capacity(columns.len());
-    match columns.iter().find(|column| !seen.insert(&column.labels)) {
-        Some(column) => Err(same_labels(&column.labels)),
-        None => Ok(()),
-    }
 }
 
 fn same_labels(labels: &Labels) -> QueryError {

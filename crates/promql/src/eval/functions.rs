@@ -114,8 +114,7 @@ impl Evaluator<'_> {
                 column.labels = labels;
             }
         }
-        column::check_unique(&columns)?;
-        Ok(columns)
+        column::merge(columns)
     }
 }
 

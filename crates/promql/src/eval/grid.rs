@@ -40,10 +40,4 @@ impl Grid {
     pub(crate) fn is_instant(self) -> bool {
         self.steps == 1
     }
-
-    /// The last time; the first if there is none.
-    pub(crate) fn end(self) -> i64 {
-        let distances = i64::try_from(self.steps.saturating_sub(1)).unwrap_or(i64::MAX);
-        self.start + self.step.saturating_mul(distances)
-    }
 }

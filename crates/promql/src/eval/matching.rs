@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::column::{self, Column};
-use super::{Evaluator, Grid, Result};
+use super::{Budget, Evaluator, Grid, Result};
 use crate::error::QueryError;
 use crate::labels::Labels;
 use crate::plan::{Cardinality, Grouping, Match};
@@ -39,7 +39,7 @@ impl Evaluator<'_> {
         };
         let either_is_empty = steps_without(&left, &right, grid);
         let mut results = Results::new(node, &sides, grid);
-        for (key, meeting) in meetings(&node.key, &sides) {
+        for (round, (key, meeting)) in meetings(&node.key, &sides).into_iter().enumerate() {
             self.budget
                 .work((meeting.many.len() + meeting.one.len()) * grid.steps)?;
             for (step, skip) in either_is_empty.iter().enumerate() {
@@ -52,27 +52,30 @@ impl Evaluator<'_> {
                 if let Some(second) = present.next() {
                     return Err(sides.ambiguous(&key, one, second));
                 }
-                self.meet(&mut results, &meeting.many, one, step)?;
+                self.meet(&mut results, &meeting.many, one, (round, step))?;
             }
         }
+        let mut columns = results.columns;
+        columns.retain(|column| !column.cells.is_empty());
         if sides.include.is_some() {
-            column::merge(results.columns).map_err(|_| grouping_labels_not_unique())
+            column::merge(columns).map_err(|_| grouping_labels_not_unique())
         } else {
-            column::merge(results.columns)
+            column::merge(columns)
         }
     }
 
-    /// Combines one series with all of the many that are there at this step.
+    /// Combines one series with all of the many that are there at this step. That the match is not unique is an error
+    /// even where the result of a comparison would be dropped.
     fn meet(
         &self,
         results: &mut Results<'_>,
         many: &[usize],
         one: usize,
-        step: usize,
+        (round, step): (usize, usize),
     ) -> Result<()> {
         let mut matched = false;
         for at in many {
-            let Some(result) = results.value(*at, one, step) else {
+            let Some((left, right)) = results.operands(*at, one, step) else {
                 continue;
             };
             if matched && results.sides.include.is_none() {
@@ -83,8 +86,14 @@ impl Evaluator<'_> {
                 ));
             }
             matched = true;
-            let column = results.column(*at, one, &self.budget)?;
-            column.cells[step] = Some(result);
+            let place = results.place(*at, one);
+            if !results.is_first_of_its_name(place, (round, step)) {
+                return Err(grouping_labels_not_unique());
+            }
+            let node = results.node;
+            if let Some(value) = node.operator.sample(left, right, left, node.returns_bool) {
+                results.set(place, step, value, &self.budget)?;
+            }
         }
         Ok(())
     }
@@ -102,10 +111,12 @@ impl<'a> Sides<'a> {
 
     fn ambiguous(&self, key: &Labels, first: usize, second: usize) -> QueryError {
         let side = if self.swapped { "left" } else { "right" };
+        let mut series = [first, second].map(|at| all_labels(&self.one[at].labels));
+        series.sort();
+        let [first, second] = series;
         QueryError::Execution(format!(
             "found duplicate series for the match group {key} on the {side} hand-side of the operation: \
-             [{}, {}];many-to-many matching not allowed: matching labels must be unique on one side",
-            self.one[second].labels, self.one[first].labels
+             [{first}, {second}];many-to-many matching not allowed: matching labels must be unique on one side"
         ))
     }
 }
@@ -116,7 +127,13 @@ struct Results<'a> {
     sides: &'a Sides<'a>,
     steps: usize,
     places: HashMap<(usize, usize), usize>,
+    /// Without cells as long as there is no result.
     columns: Vec<Column>,
+    /// For each column the number of its labels, which others may have too.
+    names: Vec<usize>,
+    numbers: HashMap<Labels, usize>,
+    /// When labels were last met: the group and the step.
+    met: Vec<Option<(usize, usize)>>,
 }
 
 impl<'a> Results<'a> {
@@ -127,34 +144,56 @@ impl<'a> Results<'a> {
             steps: grid.steps,
             places: HashMap::new(),
             columns: Vec::new(),
+            names: Vec::new(),
+            numbers: HashMap::new(),
+            met: Vec::new(),
         }
     }
 
-    fn value(&self, many: usize, one: usize, step: usize) -> Option<f64> {
+    /// The values of the left and of the right side, if both are there.
+    fn operands(&self, many: usize, one: usize, step: usize) -> Option<(f64, f64)> {
         let many = self.sides.many[many].cells[step]?;
         let one = self.sides.one[one].cells[step]?;
-        let (left, right) = if self.sides.swapped {
+        Some(if self.sides.swapped {
             (one, many)
         } else {
             (many, one)
-        };
-        let node = self.node;
-        node.operator.sample(left, right, left, node.returns_bool)
+        })
     }
 
-    fn column(&mut self, many: usize, one: usize, budget: &super::Budget) -> Result<&mut Column> {
-        let place = if let Some(place) = self.places.get(&(many, one)) {
-            *place
-        } else {
+    /// The position of the column for two series that met.
+    fn place(&mut self, many: usize, one: usize) -> usize {
+        if let Some(place) = self.places.get(&(many, one)) {
+            return *place;
+        }
+        let labels = self.labels(many, one);
+        let next = self.met.len();
+        let number = *self.numbers.entry(labels.clone()).or_insert(next);
+        if number == next {
+            self.met.push(None);
+        }
+        self.names.push(number);
+        self.columns.push(Column {
+            labels,
+            cells: Vec::new(),
+        });
+        self.places.insert((many, one), self.columns.len() - 1);
+        self.columns.len() - 1
+    }
+
+    /// Whether no other column with the same labels was met in this group at this step.
+    fn is_first_of_its_name(&mut self, place: usize, now: (usize, usize)) -> bool {
+        self.met[self.names[place]].replace(now) != Some(now)
+    }
+
+    fn set(&mut self, place: usize, step: usize, value: f64, budget: &Budget) -> Result<()> {
+        let cells = &mut self.columns[place].cells;
+        if cells.is_empty() {
             budget.samples(self.steps)?;
-            self.columns.push(Column {
-                labels: self.labels(many, one),
-                cells: vec![None; self.steps],
-            });
-            self.places.insert((many, one), self.columns.len() - 1);
-            self.columns.len() - 1
-        };
-        Ok(&mut self.columns[place])
+            cells.resize(self.steps, None);
+        }
+        cells[step] = Some(value);
+        Ok(())
     }
 
     /// What a result is called: like the series of the many side, without what no longer holds, and with what is to
@@ -206,6 +245,14 @@ fn meetings(key: &Grouping, sides: &Sides<'_>) -> Vec<(Labels, Meeting)> {
         }
     }
     meetings
+}
+
+/// All labels in braces, the name too, as Prometheus writes a series in this message.
+fn all_labels(labels: &Labels) -> String {
+    let pairs = labels
+        .iter()
+        .map(|(name, value)| format!("{name}={value:?}"));
+    format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
 }
 
 fn grouping_labels_not_unique() -> QueryError {

@@ -136,6 +136,10 @@ pub(crate) fn quantile(q: f64, values: &mut [f64]) -> f64 {
     let weight = rank - rank.floor();
     // `rank` is between 0 and the last position.
     let lower = whole(rank).min(last);
+    if weight == 0.0 {
+        // Infinity times a weight of zero would be no number.
+        return values[lower];
+    }
     let upper = (lower + 1).min(last);
     values[lower] * (1.0 - weight) + values[upper] * weight
 }

@@ -31,8 +31,8 @@ pub(crate) struct Evaluator<'a> {
     pub(crate) store: &'a Store,
     pub(crate) options: &'a Options,
     pub(crate) budget: Budget,
-    /// The times of the whole query, which `@ start()` and `@ end()` mean.
-    pub(crate) whole: Grid,
+    /// From when to when the whole query is asked, which `@ start()` and `@ end()` mean. Its last step may be earlier.
+    pub(crate) whole: (i64, i64),
 }
 
 impl Evaluator<'_> {
@@ -40,8 +40,8 @@ impl Evaluator<'_> {
     fn resolve(&self, when: When, time: i64) -> i64 {
         let base = match when.at {
             None => time,
-            Some(At::Start) => self.whole.start,
-            Some(At::End) => self.whole.end(),
+            Some(At::Start) => self.whole.0,
+            Some(At::End) => self.whole.1,
             Some(At::Time(at)) => at,
         };
         base - when.offset

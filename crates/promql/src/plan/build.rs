@@ -254,7 +254,10 @@ pub(super) fn label_name(expression: &Expr) -> Result<String> {
     if valid_label_name(name) {
         Ok(name.to_owned())
     } else {
-        Err(QueryError::Parse(format!("invalid label name {name:?}")))
+        // For Prometheus this is no fault of the grammar.
+        Err(QueryError::Execution(format!(
+            "invalid label name {name:?}"
+        )))
     }
 }
 

@@ -164,11 +164,17 @@ impl Arguments<'_> {
     }
 
     fn label_replace(&self) -> Result<Vector> {
+        let pattern = self.text(4)?;
+        let invalid = |_| {
+            QueryError::Execution(format!(
+                "invalid regular expression in label_replace(): {pattern}"
+            ))
+        };
         let change = Relabel::Replace {
             target: self.label(1)?,
             replacement: self.text(2)?,
             source: self.text(3)?,
-            pattern: anchored(&self.text(4)?)?,
+            pattern: anchored(&pattern).map_err(invalid)?,
         };
         Ok(Vector::Relabel(change, Box::new(self.vector(0)?)))
     }

@@ -151,3 +151,19 @@ fn options_hold() {
         Some(30.0)
     );
 }
+
+#[test]
+fn errors_have_the_kind_that_prometheus_gives_them() {
+    for (text, kind) in [
+        ("up +", "bad_data"),
+        ("up{job=~\"(\"}", "bad_data"),
+        (
+            "label_replace(up, \"x\", \"\", \"job\", \"(\")",
+            "execution",
+        ),
+        ("label_replace(up, \"\", \"\", \"job\", \"\")", "execution"),
+        ("count_values(\"\", up)", "execution"),
+    ] {
+        assert_eq!(Query::parse(text).unwrap_err().kind(), kind, "{text}");
+    }
+}

@@ -1,0 +1,280 @@
+//! The judge: what a Prometheus does in a lab, with nothing installed.
+//!
+//! It scrapes every role, keeps the samples in memory, evaluates the very rule files that a Prometheus loads, tells
+//! an Alertmanager, and answers `/api/v1`. A failure that no alert finds teaches nothing; this is what finds it.
+//!
+//! - [`text`], [`ingest`], [`scrape`]: from a target's metrics to samples
+//! - [`rules`], [`template`], [`number`]: from samples to alerts
+//! - [`notify`]: to an Alertmanager
+//! - [`api`]: answers questions; [`ask`] asks them, here or of a real Prometheus
+
+pub mod api;
+pub mod ask;
+pub mod ingest;
+pub mod notify;
+pub mod number;
+pub mod rules;
+pub mod scrape;
+pub mod template;
+pub mod text;
+pub mod time;
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+
+use promql::{Engine, Limits, Options, Store};
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::telemetry::catalog;
+use notify::{Messenger, Notifier, RESEND};
+use rules::{Evaluation, Group, RuleKind};
+use scrape::{Scraper, Target};
+use time::{Beat, now_ms};
+
+/// How much the store may hold. A lab of 3 000 series takes a third of it in 75 minutes; when it is full new samples
+/// are dropped and counted.
+const STORE: Limits = Limits {
+    max_series: 30_000,
+    max_bytes: 128 << 20,
+};
+
+/// Questions to the store at the same time: with more, those who ask wait.
+const QUESTIONS_MAX: usize = 4;
+
+/// How often the store is looked at, and how many looks lie between two removals of what is too old.
+const LOOK: Duration = Duration::from_secs(5);
+const LOOKS_PER_TRIM: u32 = 12;
+
+/// How long one rule may take.
+const RULE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// What the judge is told when it starts.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The name of the rule file, for whoever asks.
+    pub rules_name: String,
+    /// The rule file's text.
+    pub rules: String,
+    /// How often targets are scraped, and rules evaluated whose group does not say.
+    pub interval: Duration,
+    /// The URL of an Alertmanager to tell, without a slash at its end.
+    pub alertmanager: Option<String>,
+}
+
+/// Scrapes, evaluates, answers.
+#[derive(Debug)]
+pub struct Judge {
+    store: Arc<RwLock<Store>>,
+    scraper: Arc<Scraper>,
+    rules_name: String,
+    groups: Vec<Mutex<Group>>,
+    engine: Engine,
+    notifier: Option<Notifier>,
+    messenger: Mutex<Option<Messenger>>,
+    places: Arc<Semaphore>,
+    /// Where this judge can be asked, once that is known.
+    url: OnceLock<String>,
+}
+
+impl Judge {
+    /// A judge by these rules. A sentence names the group and the rule that cannot be loaded.
+    pub fn new(config: Config) -> Result<Self, String> {
+        let groups = rules::load(&config.rules, config.interval)
+            .map_err(|why| format!("the rules {} cannot be loaded: {why}", config.rules_name))?;
+        let store = Arc::new(RwLock::new(Store::new(STORE)));
+        let (notifier, messenger) = config.alertmanager.as_deref().map(notify::to).unzip();
+        catalog::firedrill_judge_series_max().set(STORE.max_series as f64);
+        catalog::firedrill_judge_store_bytes_max().set(STORE.max_bytes as f64);
+        for outcome in ["ok", "failed"] {
+            catalog::firedrill_judge_rule_evaluations_total(outcome).absolute(0);
+        }
+        catalog::firedrill_judge_rule_iterations_missed_total().absolute(0);
+        let judge = Self {
+            scraper: Arc::new(Scraper::new(Arc::clone(&store), config.interval)),
+            store,
+            rules_name: config.rules_name,
+            groups: groups.into_iter().map(Mutex::new).collect(),
+            engine: Engine::new(Options {
+                timeout: Some(RULE_TIME_MAX),
+                subquery_step: config.interval,
+                ..Options::default()
+            }),
+            notifier,
+            messenger: Mutex::new(messenger),
+            places: Arc::new(Semaphore::new(QUESTIONS_MAX)),
+            url: OnceLock::new(),
+        };
+        show(&judge.store.read().unwrap_or_else(PoisonError::into_inner));
+        Ok(judge)
+    }
+
+    /// Runs until `stop` is cancelled. `targets` says what is to be scraped, `url` where this judge can be asked.
+    pub async fn run(
+        self: Arc<Self>,
+        targets: watch::Receiver<Vec<Target>>,
+        url: String,
+        stop: CancellationToken,
+    ) {
+        // A second run would have the same address.
+        drop(self.url.set(url));
+        let tasks = TaskTracker::new();
+        tasks.spawn(Arc::clone(&self.scraper).run(targets, stop.clone()));
+        let messenger = self.messenger.lock();
+        if let Some(messenger) = messenger.unwrap_or_else(PoisonError::into_inner).take() {
+            tasks.spawn(messenger.run(stop.clone()));
+        }
+        for index in 0..self.groups.len() {
+            let evaluating = Arc::clone(&self).evaluate(index);
+            tasks.spawn(until(stop.clone(), evaluating));
+        }
+        tasks.spawn(until(stop, Arc::clone(&self).keep_house()));
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    /// Evaluates one group, again and again.
+    async fn evaluate(self: Arc<Self>, index: usize) {
+        let (name, interval) = {
+            let group = self.groups[index].lock();
+            let group = group.unwrap_or_else(PoisonError::into_inner);
+            (group.name.clone(), group.interval)
+        };
+        let mut beat = Beat::new(interval, &name);
+        loop {
+            let (at, missed) = beat.next().await;
+            catalog::firedrill_judge_rule_iterations_missed_total().increment(missed);
+            let judge = Arc::clone(&self);
+            let evaluating = tokio::task::spawn_blocking(move || judge.evaluate_once(index, at));
+            if let Err(error) = evaluating.await {
+                tracing::error!(target: "judge", error = %error, "A group could not be evaluated.");
+            }
+        }
+    }
+
+    fn evaluate_once(&self, index: usize, at: i64) {
+        let mut group = self.groups[index]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let failed = |group: &Group| {
+            group
+                .rules
+                .iter()
+                .filter(|r| r.last_error.is_some())
+                .count()
+        };
+        let before = failed(&group);
+        let evaluation = group.evaluate(&self.store, &self.engine, at, RESEND);
+        count(&group, &evaluation);
+        if failed(&group) > before {
+            let broken = group
+                .rules
+                .iter()
+                .find_map(|r| Some((r.name(), r.last_error.as_ref()?)));
+            if let Some((rule, error)) = broken {
+                let group = group.name.as_str();
+                tracing::warn!(target: "judge", group, rule, error, "A rule cannot be evaluated.");
+            }
+        }
+        if let Some(notifier) = &self.notifier {
+            for (expression, alert) in &evaluation.due {
+                notifier.tell(alert, at, group.interval, &self.generator(expression));
+            }
+        }
+    }
+
+    /// Where the value of an expression can be looked at.
+    fn generator(&self, expression: &str) -> String {
+        let url = self.url.get().map_or("", String::as_str);
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("query", expression);
+        format!("{url}/api/v1/query?{}", query.finish())
+    }
+
+    /// Shows how full the store is, and removes what is too old.
+    async fn keep_house(self: Arc<Self>) {
+        let mut beat = tokio::time::interval(LOOK);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        for look in 1_u32.. {
+            beat.tick().await;
+            let judge = Arc::clone(&self);
+            let looking = tokio::task::spawn_blocking(move || {
+                if look.is_multiple_of(LOOKS_PER_TRIM) {
+                    let mut store = judge.store.write().unwrap_or_else(PoisonError::into_inner);
+                    store.trim(now_ms());
+                }
+                show(&judge.store.read().unwrap_or_else(PoisonError::into_inner));
+            });
+            if let Err(error) = looking.await {
+                tracing::error!(target: "judge", error = %error, "The store could not be trimmed.");
+            }
+        }
+    }
+
+    /// Calls `each` with the file's name and each group. Waits for one that is being evaluated.
+    pub fn each_group(&self, mut each: impl FnMut(&str, &Group)) {
+        for group in &self.groups {
+            let group = group.lock().unwrap_or_else(PoisonError::into_inner);
+            each(&self.rules_name, &group);
+        }
+    }
+
+    /// The alerts that are pending or firing. Waits for a group that is being evaluated.
+    #[must_use]
+    pub fn alerts(&self) -> Vec<ask::Alert> {
+        let mut alerts = Vec::new();
+        self.each_group(|_, group| {
+            for rule in &group.rules {
+                if let RuleKind::Alerting(alerting) = &rule.kind {
+                    alerts.extend(alerting.alerts().map(ask::Alert::from));
+                }
+            }
+        });
+        alerts
+    }
+
+    /// The rules that failed at their last evaluation: name and error.
+    #[must_use]
+    pub fn broken_rules(&self) -> Vec<(String, String)> {
+        let mut broken = Vec::new();
+        self.each_group(|_, group| {
+            let failed = group.rules.iter().filter_map(|rule| {
+                let error = rule.last_error.clone()?;
+                Some((rule.name().to_owned(), error))
+            });
+            broken.extend(failed);
+        });
+        broken
+    }
+}
+
+async fn until(stop: CancellationToken, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = work => {}
+    }
+}
+
+fn show(store: &Store) {
+    let stats = store.stats();
+    catalog::firedrill_judge_series().set(stats.series as f64);
+    catalog::firedrill_judge_store_bytes().set(stats.bytes as f64);
+}
+
+fn count(group: &Group, evaluation: &Evaluation) {
+    let Evaluation {
+        samples,
+        refused,
+        failures,
+        ..
+    } = evaluation;
+    let (rules, failures) = (group.rules.len() as u64, *failures as u64);
+    catalog::firedrill_judge_rule_evaluations_total("ok").increment(rules - failures);
+    catalog::firedrill_judge_rule_evaluations_total("failed").increment(failures);
+    catalog::firedrill_judge_samples_total("kept")
+        .increment((samples - samples.min(refused)) as u64);
+    catalog::firedrill_judge_samples_total("dropped").increment(*refused as u64);
+    let seconds = group.evaluation_time.as_secs_f64();
+    catalog::firedrill_judge_rule_group_duration_seconds(group.name.clone()).record(seconds);
+}

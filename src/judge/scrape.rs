@@ -1,0 +1,317 @@
+//! Scrapes every target once per interval.
+//!
+//! Each target has a task of its own, so that one that hangs costs its own scrape and nothing else. What touches the
+//! store does so on a thread for blocking work: a query may hold the store for a while, and the page must not wait
+//! for that.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use axum::body::Bytes;
+use axum::http::{Request, header};
+use http_body_util::Full;
+use promql::Store;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::ingest::{Counts, Ingest, Metadata, Report};
+use super::time::{Beat, now_ms};
+use crate::http::Client;
+use crate::telemetry::catalog;
+
+/// The job that every target belongs to: the rules ask for this name.
+pub const JOB: &str = "firedrill";
+
+/// How late a scrape may begin and still get the time that was meant. As in Prometheus: equal distances compress
+/// better and give calmer rates.
+const ALIGNED_WITHIN_MS: i64 = 2;
+
+/// What a target that follows the rules of the format says that it sends.
+const TEXT: &str = "text/plain";
+
+/// A process to scrape.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Target {
+    /// Host and port of its control plane; the label `instance`.
+    pub instance: String,
+    /// The label `role`.
+    pub role: String,
+}
+
+impl Target {
+    /// The labels that its series carry.
+    #[must_use]
+    pub fn labels(&self) -> [(&'static str, &str); 3] {
+        [
+            ("instance", &self.instance),
+            ("job", JOB),
+            ("role", &self.role),
+        ]
+    }
+
+    /// Where its metrics are.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}/metrics", self.instance)
+    }
+}
+
+/// How a target did at last.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Health {
+    /// Whether the last scrape succeeded; `None` before the first.
+    pub up: Option<bool>,
+    /// Why it did not, empty if it did.
+    pub error: String,
+    /// When it began, in milliseconds since 1970.
+    pub at: i64,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+#[derive(Debug)]
+struct Scraped {
+    ingest: Mutex<Ingest>,
+    health: Mutex<Health>,
+    stop: CancellationToken,
+}
+
+/// Every target, and what scrapes it.
+#[derive(Debug)]
+pub struct Scraper {
+    store: Arc<RwLock<Store>>,
+    client: Client,
+    interval: Duration,
+    timeout: Duration,
+    targets: Mutex<BTreeMap<Target, Arc<Scraped>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Scraper {
+    /// Scrapes into `store` every `interval`. A target has nine tenths of it to answer.
+    #[must_use]
+    pub fn new(store: Arc<RwLock<Store>>, interval: Duration) -> Self {
+        for outcome in ["ok", "failed", "refused"] {
+            catalog::firedrill_judge_scrapes_total(outcome).absolute(0);
+        }
+        catalog::firedrill_judge_samples_total("kept").absolute(0);
+        catalog::firedrill_judge_samples_total("dropped").absolute(0);
+        Self {
+            store,
+            client: Client::new(),
+            interval,
+            timeout: interval * 9 / 10,
+            targets: Mutex::default(),
+        }
+    }
+
+    /// How often a target is scraped, and how long it may take.
+    #[must_use]
+    pub fn pace(&self) -> (Duration, Duration) {
+        (self.interval, self.timeout)
+    }
+
+    /// Every target and how it did at last.
+    #[must_use]
+    pub fn targets(&self) -> Vec<(Target, Health)> {
+        let targets = lock(&self.targets);
+        let one = |(target, scraped): (&Target, &Arc<Scraped>)| {
+            (target.clone(), lock(&scraped.health).clone())
+        };
+        targets.iter().map(one).collect()
+    }
+
+    /// What the targets say of their metrics: by name, each text once. May wait for a scrape to be written.
+    #[must_use]
+    pub fn metadata(&self) -> BTreeMap<String, Vec<Metadata>> {
+        let scraped: Vec<_> = lock(&self.targets).values().cloned().collect();
+        let mut all: BTreeMap<String, Vec<Metadata>> = BTreeMap::new();
+        for one in scraped {
+            for (name, told) in lock(&one.ingest).metadata() {
+                let of_name = all.entry(name.to_owned()).or_default();
+                if !of_name.contains(told) {
+                    of_name.push(told.clone());
+                }
+            }
+        }
+        all
+    }
+
+    /// Scrapes what `wanted` names, also as it changes, until `stop` is cancelled.
+    pub async fn run(
+        self: Arc<Self>,
+        mut wanted: watch::Receiver<Vec<Target>>,
+        stop: CancellationToken,
+    ) {
+        let tasks = TaskTracker::new();
+        loop {
+            let targets = wanted.borrow_and_update().clone();
+            self.change(&targets, &tasks, &stop);
+            tokio::select! {
+                () = stop.cancelled() => break,
+                changed = wanted.changed() => if changed.is_err() {
+                    // Nobody will name others.
+                    stop.cancelled().await;
+                    break;
+                },
+            }
+        }
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    fn change(self: &Arc<Self>, wanted: &[Target], tasks: &TaskTracker, stop: &CancellationToken) {
+        let mut targets = lock(&self.targets);
+        targets.retain(|target, scraped| {
+            let stays = wanted.contains(target);
+            if !stays {
+                scraped.stop.cancel();
+            }
+            stays
+        });
+        for target in wanted {
+            if targets.contains_key(target) {
+                continue;
+            }
+            let labels = target.labels();
+            let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let scraped = Arc::new(Scraped {
+                ingest: Mutex::new(Ingest::new(labels.into())),
+                health: Mutex::default(),
+                stop: stop.child_token(),
+            });
+            targets.insert(target.clone(), Arc::clone(&scraped));
+            tasks.spawn(Arc::clone(self).watch(target.clone(), scraped));
+        }
+    }
+
+    /// Scrapes one target until it is to stop.
+    async fn watch(self: Arc<Self>, target: Target, scraped: Arc<Scraped>) {
+        let mut beat = Beat::new(self.interval, &target.instance);
+        let stop = scraped.stop.clone();
+        let scraping = async {
+            loop {
+                let (meant, _) = beat.next().await;
+                self.scrape(&target, &scraped, meant).await;
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = scraping => {}
+        }
+        let store = Arc::clone(&self.store);
+        // The process may be about to end, and then nobody asks any more.
+        drop(
+            tokio::task::spawn_blocking(move || lock(&scraped.ingest).end(&store, now_ms())).await,
+        );
+    }
+
+    async fn scrape(&self, target: &Target, scraped: &Arc<Scraped>, meant: i64) {
+        let (now, began) = (now_ms(), Instant::now());
+        let late = now - meant;
+        let at = if (0..=ALIGNED_WITHIN_MS).contains(&late) {
+            meant
+        } else {
+            now
+        };
+        let body = self.fetch(target).await;
+        let writing = Writing {
+            store: Arc::clone(&self.store),
+            scraped: Arc::clone(scraped),
+            target: target.clone(),
+            at,
+            began,
+        };
+        let written = tokio::task::spawn_blocking(move || writing.write(body)).await;
+        if let Err(error) = written {
+            tracing::error!(target: "judge", error = %error, "A scrape could not be written.");
+        }
+    }
+
+    async fn fetch(&self, target: &Target) -> Result<Bytes, String> {
+        let request = Request::get(target.url())
+            .header(header::ACCEPT, "text/plain;version=0.0.4")
+            .body(Full::default())
+            .map_err(|error| format!("{} cannot be asked: {error}", target.url()))?;
+        let answer = self.client.send(request, Some(self.timeout)).await;
+        let answer = answer.map_err(|error| error.to_string())?;
+        if answer.status != axum::http::StatusCode::OK {
+            return Err(format!("server returned HTTP status {}", answer.status));
+        }
+        let kind = answer.headers.get(header::CONTENT_TYPE);
+        match kind.map(|kind| String::from_utf8_lossy(kind.as_bytes())) {
+            Some(kind) if !kind.starts_with(TEXT) => {
+                Err(format!("the content type is {kind:?}, not {TEXT}"))
+            }
+            _ => Ok(answer.body),
+        }
+    }
+}
+
+/// A scrape that has come to its end, to be written.
+struct Writing {
+    store: Arc<RwLock<Store>>,
+    scraped: Arc<Scraped>,
+    target: Target,
+    at: i64,
+    began: Instant,
+}
+
+impl Writing {
+    fn write(self, body: Result<Bytes, String>) {
+        let mut ingest = lock(&self.scraped.ingest);
+        let (counts, outcome) = match body {
+            Err(error) => (Counts::default(), Err(("failed", error))),
+            Ok(body) => match ingest.take(&self.store, &body, self.at) {
+                Ok(counts) => (counts, Ok(())),
+                Err((error, counts)) => (counts, Err(("refused", error.to_string()))),
+            },
+        };
+        if outcome.is_err() {
+            ingest.fail(&self.store, self.at);
+        }
+        let report = Report {
+            up: outcome.is_ok(),
+            duration: self.began.elapsed(),
+            counts,
+        };
+        let refused = counts.refused + ingest.report(&self.store, self.at, &report);
+        let kept = if report.up {
+            counts.scraped - counts.refused
+        } else {
+            0
+        };
+        catalog::firedrill_judge_samples_total("kept").increment(kept as u64);
+        catalog::firedrill_judge_samples_total("dropped").increment(refused as u64);
+        let (word, error) = match outcome {
+            Ok(()) => ("ok", String::new()),
+            Err((word, error)) => (word, error),
+        };
+        catalog::firedrill_judge_scrapes_total(word).increment(1);
+        self.note(report, error);
+    }
+
+    /// Keeps how it went, and tells the log when that changes.
+    fn note(&self, report: Report, error: String) {
+        let mut health = lock(&self.scraped.health);
+        if health.up != Some(report.up) {
+            let instance = self.target.instance.as_str();
+            if report.up {
+                tracing::info!(target: "judge", instance, "A target answers.");
+            } else {
+                tracing::warn!(target: "judge", instance, error, "A target could not be scraped.");
+            }
+        }
+        *health = Health {
+            up: Some(report.up),
+            error,
+            at: self.at,
+            duration: report.duration,
+        };
+    }
+}
