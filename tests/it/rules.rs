@@ -191,11 +191,10 @@ fn the_command_prints_both_profiles_and_refuses_others() {
     assert_eq!(run(&["rules", "--compress", "0"]).status.code(), Some(2));
 }
 
-/// Each alert stands once in the record: seen on a real Prometheus, or never seen, with a reason.
-#[test]
-fn every_alert_was_seen_or_is_listed_as_never_seen() {
+/// What `alerts/seen-live.md` says of each alert: whether it was seen firing.
+fn record() -> BTreeMap<String, String> {
     let record = read("alerts/seen-live.md");
-    let mut listed = BTreeSet::new();
+    let mut listed = BTreeMap::new();
     for line in record.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
         let [alert, seen, how] = cells[..] else {
@@ -206,7 +205,98 @@ fn every_alert_was_seen_or_is_listed_as_never_seen() {
             !how.is_empty() && (seen == "yes" || how.len() > 40),
             "{line}"
         );
-        assert!(listed.insert(alert.trim_matches('`').to_owned()), "{line}");
+        let alert = alert.trim_matches('`').to_owned();
+        assert!(listed.insert(alert, seen.to_owned()).is_none(), "{line}");
     }
-    assert_eq!(listed, alerts());
+    listed
+}
+
+/// Each alert stands once in the record: seen on a real Prometheus, or never seen, with a reason.
+#[test]
+fn every_alert_was_seen_or_is_listed_as_never_seen() {
+    assert_eq!(record().into_keys().collect::<BTreeSet<_>>(), alerts());
+}
+
+#[derive(Deserialize)]
+struct TestFile {
+    tests: Vec<TestCase>,
+}
+
+#[derive(Deserialize)]
+struct TestCase {
+    #[serde(default)]
+    alert_rule_test: Vec<Moment>,
+}
+
+/// What is expected of an alert at one moment of a test.
+#[derive(Deserialize)]
+struct Moment {
+    alertname: String,
+    exp_alerts: Vec<BTreeMap<String, BTreeMap<String, String>>>,
+}
+
+/// The files of rule tests that ask for an alert, each with how often it must fire and be silent there.
+fn tested() -> BTreeMap<String, BTreeMap<String, (usize, usize)>> {
+    let mut found: BTreeMap<_, BTreeMap<_, (usize, usize)>> = BTreeMap::new();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("alerts/tests");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let file: TestFile =
+            serde_saphyr::from_str(&read(&format!("alerts/tests/{name}"))).unwrap();
+        let stem = name.trim_end_matches(".test.yml");
+        for moment in file.tests.into_iter().flat_map(|case| case.alert_rule_test) {
+            let of = found.entry(moment.alertname).or_default();
+            let (fires, silent) = of.entry(stem.to_owned()).or_default();
+            *(if moment.exp_alerts.is_empty() {
+                silent
+            } else {
+                fires
+            }) += 1;
+        }
+    }
+    found
+}
+
+/// The table of `alerts/README.md` is made of the rules, their tests and the record.
+#[test]
+fn the_table_of_alerts_is_up_to_date() {
+    let (record, tested) = (record(), tested());
+    let mut table = String::from(
+        "| alert | severity | its rule tests: file, fires, silent | seen live |\n|---|---|---|---|\n",
+    );
+    let mut named = BTreeSet::new();
+    for rule in rules() {
+        let Some(alert) = rule.alert.filter(|alert| named.insert(alert.clone())) else {
+            continue;
+        };
+        let of = tested.get(&alert);
+        let of = of.unwrap_or_else(|| panic!("{alert} has no rule test"));
+        let fires: usize = of.values().map(|(fires, _)| fires).sum();
+        let silent: usize = of.values().map(|(_, silent)| silent).sum();
+        assert!(
+            fires >= 1 && silent >= 2,
+            "{alert} must fire once, and be silent before and after: {of:?}"
+        );
+        let severities: BTreeSet<_> = rules()
+            .into_iter()
+            .filter(|other| other.alert.as_deref() == Some(&alert))
+            .map(|other| other.labels["severity"].clone())
+            .collect();
+        let severities: Vec<_> = severities.into_iter().collect();
+        let files: Vec<_> = of
+            .iter()
+            .map(|(file, (fires, silent))| format!("{file}, {fires}, {silent}"))
+            .collect();
+        let cells = [
+            format!("[`{alert}`](../docs/runbooks/{alert}.md)"),
+            severities.join(", "),
+            files.join("; "),
+            record[&alert].clone(),
+        ];
+        table.extend(["| ", &cells.join(" | "), " |\n"]);
+    }
+    assert!(
+        read("alerts/README.md").contains(&table),
+        "alerts/README.md must hold this table:\n\n{table}"
+    );
 }
