@@ -4,6 +4,7 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
 COPY drills drills
+COPY alerts alerts
 RUN cargo build --release --locked --bin firedrill
 
 FROM debian:12.12-slim

@@ -1,5 +1,8 @@
-"""Listens on 127.0.0.1 at the port given, and prints each alert that Alertmanager sends: one line of path,
-status, name and journey. Prometheus says that an alert fires; only this says that somebody would be told."""
+"""Prints each alert that Alertmanager sends: one line of path, status, name and journey. Prometheus says that an alert
+fires; only this says that somebody would be told.
+
+usage: webhook.py PORT [ADDRESS]   (127.0.0.1 if not given)
+"""
 
 import http.server
 import json
@@ -19,4 +22,5 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         pass
 
 
-http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Receiver).serve_forever()
+address = sys.argv[2] if len(sys.argv) > 2 else "127.0.0.1"
+http.server.HTTPServer((address, int(sys.argv[1])), Receiver).serve_forever()

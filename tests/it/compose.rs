@@ -1,7 +1,7 @@
 //! What the Compose file and its neighbours must agree on, and cannot be seen before somebody starts them.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 fn file(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
@@ -102,5 +102,97 @@ fn both_profiles_scrape_the_same() {
     ] {
         assert!(drill.contains(&format!("\"{role}:{port}\"")));
         assert!(compose.contains(&format!("--target={role}=http://{role}:{port}")));
+    }
+}
+
+/// Grafana's shortest rate is four scrapes: with another number panels are empty, or hide what a drill shows.
+#[test]
+fn grafana_knows_how_often_is_scraped() {
+    for profile in ["drill", "production"] {
+        let scraped = file(&format!("deploy/prometheus/{profile}.yml"));
+        let interval = scraped
+            .lines()
+            .find_map(|line| line.strip_prefix("  scrape_interval: "))
+            .unwrap();
+        let told = file(&format!("deploy/grafana/{profile}.env"));
+        let line = format!("FIREDRILL_SCRAPE_INTERVAL={interval}");
+        assert!(told.lines().any(|told| told == line), "{profile}: {line}");
+    }
+    let source = file("dashboards/provisioning/datasources/firedrill.yml");
+    assert!(source.contains("timeInterval: $FIREDRILL_SCRAPE_INTERVAL\n"));
+    let compose = file("docker-compose.yml");
+    for per_profile in [
+        "/prometheus/${FIREDRILL_PROFILE:-drill}.yml",
+        "deploy/grafana/${FIREDRILL_PROFILE:-drill}.env",
+    ] {
+        assert!(compose.contains(per_profile), "{per_profile}");
+    }
+}
+
+/// What Compose puts in the place of the webhook must be there to be replaced, and a setting must be explained.
+#[test]
+fn the_webhook_and_every_setting_are_known() {
+    let (compose, example) = (file("docker-compose.yml"), file(".env.example"));
+    let standard = "http://127.0.0.1:9099";
+    assert!(compose.contains(&format!("sed \"s|{standard}|$$FIREDRILL_WEBHOOK|\"")));
+    assert_eq!(
+        file("alerts/alertmanager.yml")
+            .matches(&format!("url: {standard}/"))
+            .count(),
+        2
+    );
+    for rest in compose.split("${").skip(1) {
+        let name = rest.split([':', '}']).next().unwrap();
+        let set = format!("\n{name}=");
+        assert!(example.contains(&set), "{name} is not in .env.example");
+    }
+}
+
+/// The files under `folder`, with those of its folders.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The image is built of what the Dockerfile copies: a file that is compiled in, or a crate of the workspace, from
+/// elsewhere breaks the build, and nobody would notice before they build it.
+#[test]
+fn what_is_compiled_is_in_the_image() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    sources(&root.join("src"), &mut found);
+    let mut needed = BTreeSet::from(["src".to_owned()]);
+    for source in found {
+        let text = std::fs::read_to_string(&source).unwrap();
+        for piece in text.split("include_").skip(1) {
+            let Some((_, rest)) = piece.split_once("!(\"") else {
+                continue;
+            };
+            let included = source.with_file_name(rest.split('"').next().unwrap());
+            if let Ok(path) = included.canonicalize() {
+                let inside = path.strip_prefix(root.canonicalize().unwrap()).unwrap();
+                let first = inside.components().next().unwrap();
+                needed.insert(first.as_os_str().to_string_lossy().into_owned());
+            }
+        }
+    }
+    let manifest = file("Cargo.toml");
+    let members = manifest.lines().find(|line| line.starts_with("members"));
+    for member in members.unwrap_or_default().split('"').skip(1).step_by(2) {
+        needed.insert(member.split('/').next().unwrap().to_owned());
+    }
+    assert!(needed.contains("drills"), "the includes were not found");
+    let (dockerfile, ignored) = (file("Dockerfile"), file(".dockerignore"));
+    for folder in needed {
+        let copied = format!("COPY {folder} {folder}");
+        assert!(dockerfile.lines().any(|line| line == copied), "{copied}");
+        let sent = format!("!{folder}");
+        assert!(ignored.lines().any(|line| line == sent), "{sent}");
     }
 }
