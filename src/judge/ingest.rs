@@ -3,6 +3,9 @@
 //! The text of each series is remembered with its place in the store. So a steady scrape parses no label and hashes
 //! no label set; and what was there before and is not now is marked as gone at once, or a series that has ended
 //! would be found for another five minutes.
+//!
+//! A series that stands twice in a scrape is a fault of the target, and the scrape is refused. Prometheus 2.42 keeps
+//! the first of the two and counts the other, so that the target stays up.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{PoisonError, RwLock};

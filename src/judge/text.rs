@@ -4,9 +4,9 @@
 //! not there in the scrape before a second time for their labels. So a steady scrape costs one look at its bytes and
 //! one hash of each line's beginning.
 //!
-//! What cannot be read is refused whole, with the number of the line. This goes beyond Prometheus in one point: the
-//! format asks for a line feed at the end of the last line, and a text without it was cut off, perhaps in the middle
-//! of a number. Prometheus takes it.
+//! What cannot be read is refused whole, with the number of the line. This goes beyond Prometheus 2.42 in one point:
+//! the format asks for a line feed at the end of the last line, and a text without it was cut off, perhaps in the
+//! middle of a number. Prometheus takes it.
 
 use std::borrow::Cow;
 
@@ -418,7 +418,7 @@ mod tests {
             drop(read(&bytes, |_, line| match line {
                 Line::Sample(sample) => labels(sample.series).map(drop),
                 Line::Help(_, text) => {
-                    help(text);
+                    drop(help(text));
                     Ok(())
                 }
                 Line::Type(..) => Ok(()),
