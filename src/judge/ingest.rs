@@ -457,7 +457,8 @@ mod tests {
         }
         let many = "a{x=\"1\"} 1\n".repeat(2);
         assert!(lab.take(&many, 2000).is_err());
-        let many: String = (0..=SAMPLES_MAX).map(|i| format!("m{i} 1\n")).collect();
+        let many: Vec<_> = (0..=SAMPLES_MAX).map(|i| format!("m{i} 1\n")).collect();
+        let many = many.concat();
         let error = lab.take(&many, 2000).unwrap_err();
         assert!(error.contains("limit of 50000"), "{error}");
         assert!(lab.take("a 2\n", 3000).is_ok());

@@ -341,7 +341,7 @@ const GOOD: &str = "# TYPE fake gauge\nfake{x=\"1\"} 7\nup_to{x=\"1\"} 8\n";
 /// Answers one request; what is posted is kept.
 fn answer(mut stream: TcpStream, body: &Mutex<Body>, heard: &Mutex<Vec<Value>>) {
     let mut request = Vec::new();
-    let mut buffer = [0; 65_536];
+    let mut buffer = [0; 8_192];
     loop {
         // The other side may have given up.
         let Ok(count @ 1..) = stream.read(&mut buffer) else {

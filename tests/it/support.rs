@@ -25,6 +25,9 @@ pub(crate) fn firedrill() -> Command {
         "FIREDRILL_DATA",
         "FIREDRILL_LOG",
         "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "FIREDRILL_ALERTMANAGER",
+        "FIREDRILL_PROMETHEUS",
+        "FIREDRILL_RULES",
     ] {
         command.env_remove(name);
     }
