@@ -98,7 +98,7 @@ async fn of_judge(judge: Arc<Judge>) -> Result<(Vec<Alert>, Option<String>), Str
     let (alerts, broken) = looking.await.map_err(|error| error.to_string())?;
     let error = broken.first().map(|(rule, error)| {
         let count = broken.len();
-        format!("{count} rules cannot be evaluated; {rule}: {error}")
+        format!("Rules that cannot be evaluated: {count}, such as {rule}: {error}")
     });
     Ok((alerts, error))
 }

@@ -187,7 +187,12 @@ impl Watch {
         };
         let alerts = async {
             match &self.alerts {
-                Some(source) => source.look().await,
+                Some(source) => timeout(PATIENCE, source.look())
+                    .await
+                    .unwrap_or_else(|_| Alerts {
+                        error: Some("The alerts are not known: who judges takes too long.".into()),
+                        ..Alerts::default()
+                    }),
                 None => Alerts::default(),
             }
         };

@@ -3,6 +3,9 @@
 //! The text of each series is remembered with its place in the store. So a steady scrape parses no label and hashes
 //! no label set; and what was there before and is not now is marked as gone at once, or a series that has ended
 //! would be found for another five minutes.
+//!
+//! A series that stands twice in a scrape is a fault of the target, and the scrape is refused. Prometheus 2.42 keeps
+//! the first of the two and counts the other, so that the target stays up.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{PoisonError, RwLock};
@@ -454,7 +457,8 @@ mod tests {
         }
         let many = "a{x=\"1\"} 1\n".repeat(2);
         assert!(lab.take(&many, 2000).is_err());
-        let many: String = (0..=SAMPLES_MAX).map(|i| format!("m{i} 1\n")).collect();
+        let many: Vec<_> = (0..=SAMPLES_MAX).map(|i| format!("m{i} 1\n")).collect();
+        let many = many.concat();
         let error = lab.take(&many, 2000).unwrap_err();
         assert!(error.contains("limit of 50000"), "{error}");
         assert!(lab.take("a 2\n", 3000).is_ok());

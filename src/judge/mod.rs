@@ -85,6 +85,7 @@ impl Judge {
             .map_err(|why| format!("the rules {} cannot be loaded: {why}", config.rules_name))?;
         let store = Arc::new(RwLock::new(Store::new(STORE)));
         let (notifier, messenger) = config.alertmanager.as_deref().map(notify::to).unzip();
+        notify::register_metrics();
         catalog::firedrill_judge_series_max().set(STORE.max_series as f64);
         catalog::firedrill_judge_store_bytes_max().set(STORE.max_bytes as f64);
         for outcome in ["ok", "failed"] {

@@ -43,12 +43,16 @@ pub struct Messenger {
     url: String,
 }
 
-/// A notifier, and what carries its messages to the Alertmanager at `url`.
-#[must_use]
-pub fn to(url: &str) -> (Notifier, Messenger) {
+/// Makes the counters exist, also where there is nobody to tell.
+pub(super) fn register_metrics() {
     for outcome in ["sent", "failed", "dropped"] {
         catalog::firedrill_judge_notifications_total(outcome).absolute(0);
     }
+}
+
+/// A notifier, and what carries its messages to the Alertmanager at `url`.
+#[must_use]
+pub fn to(url: &str) -> (Notifier, Messenger) {
     catalog::firedrill_queue_capacity("notifications").set(QUEUE_MAX as f64);
     catalog::firedrill_queue_depth("notifications").set(0.0);
     let (sender, receiver) = mpsc::channel(QUEUE_MAX);

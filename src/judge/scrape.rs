@@ -193,16 +193,17 @@ impl Scraper {
     /// Scrapes one target until it is to stop.
     async fn watch(self: Arc<Self>, target: Target, scraped: Arc<Scraped>) {
         let mut beat = Beat::new(self.interval, &target.instance);
-        let stop = scraped.stop.clone();
-        let scraping = async {
-            loop {
-                let (meant, _) = beat.next().await;
-                self.scrape(&target, &scraped, meant).await;
-            }
-        };
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = scraping => {}
+        let stop = &scraped.stop;
+        while let Some((meant, _)) = stop.run_until_cancelled(beat.next()).await {
+            let (now, began) = (now_ms(), Instant::now());
+            let late = now - meant;
+            let aligned = (0..=ALIGNED_WITHIN_MS).contains(&late);
+            let at = if aligned { meant } else { now };
+            let Some(body) = stop.run_until_cancelled(self.fetch(&target)).await else {
+                break;
+            };
+            // Not cut short: what is still being written would come after the end.
+            self.write(&target, &scraped, at, began, body).await;
         }
         let store = Arc::clone(&self.store);
         // The process may be about to end, and then nobody asks any more.
@@ -211,15 +212,14 @@ impl Scraper {
         );
     }
 
-    async fn scrape(&self, target: &Target, scraped: &Arc<Scraped>, meant: i64) {
-        let (now, began) = (now_ms(), Instant::now());
-        let late = now - meant;
-        let at = if (0..=ALIGNED_WITHIN_MS).contains(&late) {
-            meant
-        } else {
-            now
-        };
-        let body = self.fetch(target).await;
+    async fn write(
+        &self,
+        target: &Target,
+        scraped: &Arc<Scraped>,
+        at: i64,
+        began: Instant,
+        body: Result<Bytes, String>,
+    ) {
         let writing = Writing {
             store: Arc::clone(&self.store),
             scraped: Arc::clone(scraped),

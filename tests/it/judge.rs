@@ -14,15 +14,11 @@ use crate::up::Up;
 /// A console that watches `targets`, each `ROLE=HOST:PORT`.
 fn console(dir: &TempDir, targets: &[String], more: &[&str]) -> Role {
     let targets = targets.iter().map(|target| target.replace('=', "=http://"));
-    let targets = targets.collect::<Vec<_>>().join(",");
-    let arguments = ["--otlp", "127.0.0.1:0"];
-    let arguments: Vec<&str> = arguments.iter().chain(more).copied().collect();
-    Role::start_with(
-        "console",
-        dir.path(),
-        &arguments,
-        &[("FIREDRILL_TARGETS", &targets)],
-    )
+    let targets: Vec<String> = targets.collect();
+    let targets = targets.iter().flat_map(|target| ["--target", target]);
+    let arguments = ["--otlp", "127.0.0.1:0"].into_iter().chain(targets);
+    let arguments: Vec<&str> = arguments.chain(more.iter().copied()).collect();
+    Role::start("console", dir.path(), &arguments)
 }
 
 fn encoded(text: &str) -> String {
@@ -94,7 +90,9 @@ fn every_role_of_a_lab_is_scraped() {
     );
     assert!(!routes.is_empty());
     // The judge measures itself.
-    assert!(value(&console, "firedrill_judge_series{role=\"console\"}") > Some(100.0));
+    wait_for("its size to be told", || {
+        value(&console, "firedrill_judge_series{role=\"console\"}") > Some(100.0)
+    });
     assert_eq!(
         value(
             &console,
@@ -343,7 +341,7 @@ const GOOD: &str = "# TYPE fake gauge\nfake{x=\"1\"} 7\nup_to{x=\"1\"} 8\n";
 /// Answers one request; what is posted is kept.
 fn answer(mut stream: TcpStream, body: &Mutex<Body>, heard: &Mutex<Vec<Value>>) {
     let mut request = Vec::new();
-    let mut buffer = [0; 65_536];
+    let mut buffer = [0; 8_192];
     loop {
         // The other side may have given up.
         let Ok(count @ 1..) = stream.read(&mut buffer) else {

@@ -26,6 +26,9 @@ pub(crate) fn firedrill() -> Command {
         "FIREDRILL_LOG",
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         "OTEL_LOGS_EXPORTER",
+        "FIREDRILL_ALERTMANAGER",
+        "FIREDRILL_PROMETHEUS",
+        "FIREDRILL_RULES",
     ] {
         command.env_remove(name);
     }

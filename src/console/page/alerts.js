@@ -9,36 +9,47 @@ function ago(s) {
   return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
 }
 
-function runbook(alert) {
-  if (!alert.runbook) return null;
-  return el('a', { href: alert.runbook, target: '_blank', rel: 'noopener' }, 'Runbook');
+/// One row for alerts that say the same: a promise that is broken over several windows is one piece of news. The
+/// list comes with the most urgent first, and rows stay in that order.
+function rows(list) {
+  const byText = new Map();
+  for (const alert of list) {
+    const key = JSON.stringify([alert.name, alert.summary]);
+    const row = byText.get(key) ?? { ...alert, count: 0 };
+    row.count += alert.state === row.state && alert.severity === row.severity ? 1 : 0;
+    row.since_s = alert.state === row.state ? Math.min(row.since_s, alert.since_s) : row.since_s;
+    byText.set(key, row);
+  }
+  return [...byText.values()];
 }
+
+/// Text in which backticks mark what is code.
+const marked = (text) => text.split('`').map((piece, index) => (index % 2 ? el('code', {}, piece) : piece));
 
 function item(alert, nowS) {
-  const kind = alert.state === 'firing' ? alert.severity : 'pending';
-  return el('li', { class: `alert ${kind === 'critical' ? 'critical' : kind === 'pending' ? 'pending' : 'warning'}` },
-    el('span', { class: 'state' }, alert.state === 'firing' ? alert.severity || 'firing' : 'pending'),
+  const firing = alert.state === 'firing';
+  const kind = firing ? (alert.severity === 'critical' ? 'critical' : 'warning') : 'pending';
+  return el('li', { class: `alert ${kind}` },
+    el('span', { class: 'state' }, firing ? alert.severity || 'firing' : 'pending'),
     el('div', {},
-      el('b', {}, alert.summary || alert.name),
-      el('p', {}, alert.description),
-      el('p', { class: 'quiet' }, `${alert.name} · since ${clock(alert.since_s)}, ${ago(nowS - alert.since_s)}`)),
-    runbook(alert));
+      el('b', {}, alert.summary || alert.name), ' ',
+      el('small', {}, `${alert.name}${alert.count > 1 ? ` × ${alert.count}` : ''}`),
+      kind === 'critical' ? el('p', { class: 'quiet' }, marked(alert.description)) : null),
+    el('small', { class: 'since' }, `since ${clock(alert.since_s)}, ${ago(nowS - alert.since_s)}`),
+    alert.runbook ? el('a', { href: alert.runbook, target: '_blank', rel: 'noopener' }, 'Runbook') : el('span'));
 }
 
-/// What was drawn last: drawing the same again each second would take the focus and the selection away.
-let drawn = '';
-
 export function drawAlerts(alerts, nowS) {
-  const state = JSON.stringify([alerts, Math.floor(nowS)]);
-  if (state === drawn || byId('alerts').contains(document.activeElement)) return;
-  drawn = state;
+  // Who has a link in the focus, by keyboard or by mouse, shall not lose it each second.
+  if (byId('alerts').contains(document.activeElement)) return;
   const firing = alerts.list.filter((alert) => alert.state === 'firing').length;
+  const pending = alerts.list.length - firing;
   const more = alerts.count - alerts.list.length;
-  byId('alerts-count').textContent = [
-    firing ? `${firing} firing` : '', alerts.list.length > firing ? `${alerts.list.length - firing} pending` : '',
-    more > 0 ? `${more} more` : '', alerts.source ? `from ${alerts.source}` : ''].filter(Boolean).join(', ');
+  const counts = [firing ? `${firing} firing` : '', pending ? `${pending} pending` : '', more > 0 ? `${more} more` : '',
+    alerts.source ? `from ${alerts.source}` : ''];
+  byId('alerts-count').textContent = counts.filter(Boolean).join(', ');
   byId('alerts').replaceChildren(
     alerts.error ? el('p', { class: 'odd' }, alerts.error) : '',
-    alerts.list.length ? el('ul', { class: 'alerts' }, alerts.list.map((alert) => item(alert, nowS)))
+    alerts.list.length ? el('ul', { class: 'alerts' }, rows(alerts.list).map((alert) => item(alert, nowS)))
       : alerts.error ? '' : empty('No alert is firing or pending.'));
 }

@@ -132,7 +132,7 @@ impl Alerting {
         for series in found {
             let alert = self.alert(series, at);
             if present.insert(alert.labels.clone(), alert).is_some() {
-                return Err(super::SAME_LABELS.replace("{}", "alert"));
+                return Err(super::same_labels("alert"));
             }
         }
         for (labels, alert) in &present {
@@ -353,7 +353,7 @@ mod tests {
             texts[1],
             r#"ALERTS_FOR_STATE{alertname="A", severity="page", x="1"}"#
         );
-        assert_eq!(written[1].1, 5.0);
+        assert_eq!(written[1].1.to_string(), "5");
         let said: Vec<_> = rule.alerts().map(|a| a.annotations[0].1.clone()).collect();
         assert_eq!(said, ["2 at 1", "3 at 2"]);
         rule.update(&[series("1", 9.0)], 6_500, 0).unwrap();

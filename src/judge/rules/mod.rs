@@ -19,7 +19,9 @@ pub const RECORDED_KEPT: Duration = Duration::from_secs(12 * 3_600);
 /// A series and its value, to be written at the time of the evaluation.
 pub type Written = (Labels, f64);
 
-const SAME_LABELS: &str = "vector contains metrics with the same labelset after applying {} labels";
+fn same_labels(kind: &str) -> String {
+    format!("vector contains metrics with the same labelset after applying {kind} labels")
+}
 
 /// Reads a rule file. A group without an interval of its own is evaluated every `interval`. A sentence names the
 /// group and the rule that cannot be loaded.
@@ -253,7 +255,7 @@ impl Recording {
             .collect();
         let mut seen = std::collections::HashSet::with_capacity(written.len());
         if !written.iter().all(|(labels, _)| seen.insert(labels)) {
-            return Err(SAME_LABELS.replace("{}", "rule"));
+            return Err(same_labels("rule"));
         }
         if limit > 0 && written.len() > limit {
             return Err(format!(
@@ -353,7 +355,7 @@ mod tests {
         assert_eq!(lab.ask("a", 11).len(), 0);
         lab.set(&UP, 12, Some(5.0));
         lab.evaluate(12);
-        assert_eq!(lab.ask("a", 12)[0].1, 5.0);
+        assert_eq!(lab.ask("a", 12), [(r#"a{x="1"}"#.to_owned(), 5.0)]);
     }
 
     #[test]
@@ -374,7 +376,7 @@ mod tests {
         assert_eq!(states(11), [r#"{alertstate="pending"}"#]);
         assert_eq!(states(12), [r#"{alertstate="firing"}"#]);
         assert_eq!(states(13), Vec::<String>::new());
-        assert_eq!(lab.ask("ALERTS_FOR_STATE", 12)[0].1, 10.0);
+        assert_eq!(lab.ask("ALERTS_FOR_STATE", 12)[0].1.to_string(), "10");
         assert_eq!(lab.ask("ALERTS_FOR_STATE", 13).len(), 0);
     }
 
