@@ -23,6 +23,8 @@ STAYS_ZERO = {
     ("firedrill / Overview", "Targets down", "A"): "every process is up",
     ("firedrill / Engine", "Panics", "A"): "nothing panics",
     ("firedrill / Dependencies", "Outbox lag", "A"): "no shock stops the delivery",
+    ("firedrill / Telemetry", "Judge: rules", "B"): "every evaluation is in time",
+    ("firedrill / Telemetry", "Judge: notifications", "A"): "the lab has no Alertmanager",
 }
 
 
