@@ -305,7 +305,7 @@ catalogue! {
 }
 
 /// Counters in fractions of a second. The exporter counts in whole numbers, so whoever knows the time writes it
-/// as text, with [`write_counter`].
+/// as text, with `write_counter`.
 pub const FRACTIONAL: &[Metric] = &[
     Metric {
         name: "tokio_worker_busy_seconds_total",
