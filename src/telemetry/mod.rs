@@ -12,6 +12,7 @@
 //! - `exposition`, `histogram`: what a scrape is answered
 //! - `traces`, `logs`, `process`, `runtime`: spans over OTLP, JSON lines, the process and its runtime
 //! - `alloc`: the allocator, which counts
+//! - [`profiles`]: what the processor's time and the memory go into, when asked
 
 pub mod account;
 mod alloc;
@@ -23,6 +24,7 @@ mod in_flight;
 mod logs;
 pub mod observe;
 mod process;
+pub mod profiles;
 mod runtime;
 mod sampler;
 mod traces;

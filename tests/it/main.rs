@@ -18,6 +18,7 @@ mod layers; // which module may import which
 mod lifecycle; // start, drain, stop
 mod metrics; // what is counted, and that it is there from the start
 mod orders; // idempotency, stock, a client that leaves
+mod profiles; // what the processor and the memory are used for, as others read it
 mod rules; // the alert rules, their profiles and runbooks
 mod traces; // one trace through three processes, as a real OTLP receiver sees it
 mod up; // the supervisor
