@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::Plane;
 use crate::http::Problem;
 use crate::http::extract::ValidQuery;
-use crate::telemetry::profiles::{self, HZ_DEFAULT, HZ_MAX, NotTaken, Profile};
+use crate::telemetry::profiles::{self, CpuTurn, HZ_DEFAULT, HZ_MAX, NotTaken, Profile};
 
 type Query = ValidQuery<BTreeMap<String, String>>;
 
@@ -136,16 +136,19 @@ async fn sample(
     asked: Asked,
     tell: impl FnOnce(Profile) -> std::io::Result<Vec<u8>> + Send + 'static,
 ) -> Result<Vec<u8>, Problem> {
+    let refused = |error| refusal("CPU profile", &error);
+    let turn = CpuTurn::take().map_err(refused)?;
     let cancelled: CancellationToken = plane.stop.child_token();
     let _until_dropped = cancelled.clone().drop_guard();
     let taken = tokio::task::spawn_blocking(move || {
         let lasting = Duration::from_secs(asked.seconds.into());
-        profiles::cpu(asked.hz, lasting, || cancelled.is_cancelled()).map(tell)
+        turn.profile(asked.hz, lasting, || cancelled.is_cancelled())
+            .map(tell)
     });
     taken
         .await
         .map_err(|error| Problem::internal(&error))?
-        .map_err(|error| refusal("CPU profile", &error))?
+        .map_err(refused)?
         .map_err(|error| Problem::internal(&error))
 }
 

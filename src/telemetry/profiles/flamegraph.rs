@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use inferno::flamegraph::{Options, TextTruncateDirection, from_lines};
+use inferno::flamegraph::{Direction, Options, TextTruncateDirection, from_lines};
 
 use super::Profile;
 
@@ -19,6 +19,8 @@ impl Profile {
         title.clone_into(&mut options.title);
         options.subtitle = Some(self.remarks.join("; ")).filter(|text| !text.is_empty());
         options.deterministic = true;
+        // Outermost on top: stacks are deep, and from the other end a page would open on their tips.
+        options.direction = Direction::Inverted;
         // The end of a Rust name says more than its beginning, but which crate it is of says most.
         options.text_truncate_direction = TextTruncateDirection::Right;
         options.no_sort = true;

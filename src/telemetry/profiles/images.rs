@@ -2,12 +2,17 @@
 //!
 //! An address means nothing without the file that was mapped there: the same function lies elsewhere at each start.
 
+#![expect(
+    unsafe_code,
+    reason = "a binary with its debug information is too large to be copied; mapping it cannot be written without"
+)]
+
 use std::fs::File;
-use std::io::{Cursor, Read, Seek, SeekFrom};
-use std::ops::Range;
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::{Deref, Range};
 use std::path::Path;
 
-use object::read::ReadCache;
+use memmap2::Mmap;
 use object::{Object, ObjectSection, ObjectSegment};
 
 /// A file of which code is mapped.
@@ -21,31 +26,46 @@ pub(super) struct Image {
     pub(super) bias: u64,
 }
 
-/// A file that is read piece by piece: a binary with its debug information is far larger than what is asked of it.
-pub(super) type Pieces = ReadCache<Box<dyn ReadSeek>>;
+/// The bytes of an image's file.
+pub(super) enum Contents {
+    Mapped(Mmap),
+    Copied(Vec<u8>),
+}
 
-/// What a file and a piece of memory have in common.
-pub(super) trait ReadSeek: Read + Seek {}
-impl<T: Read + Seek> ReadSeek for T {}
+impl Deref for Contents {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(bytes) => bytes,
+            Self::Copied(bytes) => bytes,
+        }
+    }
+}
 
 impl Image {
-    /// Opens its file.
-    pub(super) fn open(&self) -> std::io::Result<Pieces> {
-        let source: Box<dyn ReadSeek> = if self.path == VDSO {
+    /// The bytes of its file.
+    pub(super) fn contents(&self) -> std::io::Result<Contents> {
+        if self.path == VDSO {
             // The kernel's own code has no file; all of it lies in memory.
-            let mut bytes =
-                vec![0; usize::try_from(self.range.end - self.range.start).unwrap_or(0)];
+            let length = usize::try_from(self.range.end - self.range.start).unwrap_or(0);
+            let mut bytes = vec![0; length];
             let mut memory = File::open("/proc/self/mem")?;
             memory.seek(SeekFrom::Start(self.range.start))?;
             memory.read_exact(&mut bytes)?;
-            Box::new(Cursor::new(bytes))
-        } else if Path::new(&self.path) == std::fs::read_link("/proc/self/exe")? {
-            // By this name it can be opened also when a new build has taken its place.
-            Box::new(File::open("/proc/self/exe")?)
+            return Ok(Contents::Copied(bytes));
+        }
+        // By this name the binary can be opened also when a new build has taken its place.
+        let running = Path::new("/proc/self/exe");
+        let is_running = std::fs::read_link(running)? == Path::new(&self.path);
+        let file = File::open(if is_running {
+            running
         } else {
-            Box::new(File::open(&self.path)?)
-        };
-        Ok(ReadCache::new(source))
+            Path::new(&self.path)
+        })?;
+        // SAFETY: the bytes must not change meanwhile. This process runs from that very file, which the kernel maps
+        // in the same way: whoever rewrote it in place would break more than a profile.
+        Ok(Contents::Mapped(unsafe { Mmap::map(&file)? }))
     }
 }
 
@@ -55,7 +75,7 @@ const VDSO: &str = "[vdso]";
 pub(super) fn of_this_process() -> std::io::Result<Vec<Image>> {
     let maps = std::fs::read_to_string("/proc/self/maps")?;
     let mut images = parse(&maps);
-    images.retain_mut(|image| image.open().is_ok_and(|file| place(image, &file)));
+    images.retain_mut(|image| image.contents().is_ok_and(|file| place(image, &file)));
     Ok(images)
 }
 
@@ -93,7 +113,7 @@ fn parse(maps: &str) -> Vec<Image> {
 }
 
 /// Corrects the bias of an image whose file does not begin at address zero; `false` if it cannot be read.
-fn place(image: &mut Image, file: &Pieces) -> bool {
+fn place(image: &mut Image, file: &[u8]) -> bool {
     let Ok(object) = object::File::parse(file) else {
         return false;
     };
@@ -105,10 +125,7 @@ fn place(image: &mut Image, file: &Pieces) -> bool {
 }
 
 /// The bytes and the addresses of a section, as the file states them.
-pub(super) fn section<'a>(
-    file: &object::File<'a, &'a Pieces>,
-    name: &str,
-) -> Option<(Vec<u8>, Range<u64>)> {
+pub(super) fn section(file: &object::File<'_>, name: &str) -> Option<(Vec<u8>, Range<u64>)> {
     let section = file.section_by_name(name)?;
     let start = section.address();
     let range = start..start.checked_add(section.size())?;

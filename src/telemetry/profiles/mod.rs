@@ -26,7 +26,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-pub use cpu::cpu;
+pub use cpu::CpuTurn;
 pub use heap::heap;
 
 /// Samples in a second of CPU time, unless asked for otherwise.

@@ -113,7 +113,7 @@ struct Tables {
     texts: Vec<String>,
     text_ids: HashMap<String, i64>,
     functions: Vec<proto::Function>,
-    function_ids: HashMap<(String, String), u64>,
+    function_ids: HashMap<(String, String), u64>, // by name and file
     locations: Vec<proto::Location>,
     location_ids: HashMap<u64, u64>,
 }
@@ -171,13 +171,13 @@ impl Tables {
             return *id;
         }
         let id = self.functions.len() as u64 + 1;
-        let (name, filename) = (self.text(&function.name), self.text(&function.file));
-        self.functions.push(proto::Function {
+        let function = proto::Function {
             id,
-            name,
-            system_name: name,
-            filename,
-        });
+            name: self.text(&function.name),
+            system_name: self.text(&function.symbol),
+            filename: self.text(&function.file),
+        };
+        self.functions.push(function);
         self.function_ids.insert(key, id);
         id
     }

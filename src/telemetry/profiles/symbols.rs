@@ -10,12 +10,14 @@ use addr2line::gimli::{Dwarf, EndianSlice, NativeEndian, SectionId};
 use object::{Object, ObjectSection};
 
 use super::CUT;
-use super::images::{Image, Pieces};
+use super::images::Image;
 
 /// A function at an address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Function {
     pub(super) name: String,
+    /// The name as the linker knows it. A reader that finds it equal to `name` takes `<` and what follows for noise.
+    pub(super) symbol: String,
     /// Its source; empty where it is not known.
     pub(super) file: String,
     /// The line of the call; 0 where it is not known.
@@ -26,6 +28,7 @@ impl Function {
     fn named(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
+            symbol: String::new(),
             file: String::new(),
             line: 0,
         }
@@ -78,8 +81,8 @@ fn resolve(
     addresses: &[u64],
     names: &mut HashMap<u64, Vec<Function>>,
 ) -> Option<()> {
-    let pieces = image.open().ok()?;
-    let file = object::File::parse(&pieces).ok()?;
+    let file = image.contents().ok()?;
+    let file = object::File::parse(&*file).ok()?;
     let symbols = file.symbol_map();
     let lines = lines(&file);
     for address in addresses {
@@ -90,9 +93,15 @@ fn resolve(
             .and_then(|lines| inlined(lines, stated))
             .unwrap_or_default();
         match (functions.last_mut(), symbol) {
-            // The function that the others were merged into: the line tables know only the last part of its name.
-            (Some(outermost), Some(symbol)) => outermost.name = readable(symbol),
-            (None, Some(symbol)) => functions.push(Function::named(readable(symbol))),
+            // The function that the others were merged into, and the only one that has a symbol.
+            (Some(outermost), Some(symbol)) => {
+                outermost.name = readable(symbol);
+                symbol.clone_into(&mut outermost.symbol);
+            }
+            (None, Some(symbol)) => functions.push(Function {
+                symbol: symbol.to_owned(),
+                ..Function::named(readable(symbol))
+            }),
             (Some(_), None) => {}
             (None, None) => functions.push(unknown(*address, &image.path)),
         }
@@ -101,7 +110,7 @@ fn resolve(
     Some(())
 }
 
-fn lines<'a>(file: &object::File<'a, &'a Pieces>) -> Option<addr2line::Context<Bytes<'a>>> {
+fn lines<'a>(file: &object::File<'a>) -> Option<addr2line::Context<Bytes<'a>>> {
     let section = |id: SectionId| -> Result<Bytes<'a>, addr2line::gimli::Error> {
         let bytes = file
             .section_by_name(id.name())
@@ -119,13 +128,13 @@ fn inlined(lines: &addr2line::Context<Bytes<'_>>, address: u64) -> Option<Vec<Fu
         let name = frame.function.as_ref();
         let name = name.and_then(|function| function.raw_name().ok());
         let location = frame.location.as_ref();
+        let file = location
+            .and_then(|location| location.file)
+            .unwrap_or_default();
         functions.push(Function {
-            name: readable(&name.unwrap_or(Cow::Borrowed("[unnamed]"))),
-            file: location
-                .and_then(|location| location.file)
-                .unwrap_or_default()
-                .to_owned(),
+            file: file.to_owned(),
             line: location.and_then(|location| location.line).unwrap_or(0),
+            ..Function::named(qualified(&name.unwrap_or(Cow::Borrowed("[unnamed]")), file))
         });
     }
     Some(functions)
@@ -134,4 +143,71 @@ fn inlined(lines: &addr2line::Context<Bytes<'_>>, address: u64) -> Option<Vec<Fu
 /// A name without its mangling and without the hash at its end.
 fn readable(symbol: &str) -> String {
     format!("{:#}", rustc_demangle::demangle(symbol))
+}
+
+/// Line tables know only the last part of a name: `poll`. The file that it stands in tells the rest, near enough.
+fn qualified(name: &str, file: &str) -> String {
+    let name = readable(name);
+    if name.contains("::") {
+        return name;
+    }
+    let Some((folder, module)) = file.rsplit_once("/src/") else {
+        return name;
+    };
+    let folder = if folder == env!("CARGO_MANIFEST_DIR") {
+        env!("CARGO_PKG_NAME")
+    } else {
+        folder.rsplit('/').next().unwrap_or(folder)
+    };
+    let version = folder
+        .rmatch_indices('-')
+        .map(|(dash, _)| dash)
+        .find(|dash| folder[dash + 1..].starts_with(|c: char| c.is_ascii_digit()));
+    let package = folder[..version.unwrap_or(folder.len())].replace('-', "_");
+    let module = module.trim_end_matches(".rs");
+    let parts = module
+        .split('/')
+        .filter(|part| !["lib", "main", "mod"].contains(part));
+    let mut path: Vec<&str> = std::iter::once(package.as_str()).chain(parts).collect();
+    path.push(&name);
+    path.join("::")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_merged_is_named_by_the_file_it_stands_in() {
+        let ours = concat!(env!("CARGO_MANIFEST_DIR"), "/src/shop/mod.rs");
+        for (name, file, expected) in [
+            ("poll", ours, "firedrill::shop::poll"),
+            (
+                "compress",
+                "/r/argon2-0.6.1/src/block.rs",
+                "argon2::block::compress",
+            ),
+            (
+                "next",
+                "/r/futures-util-0.3.0-rc.1/src/lib.rs",
+                "futures_util::next",
+            ),
+            (
+                "drop",
+                "/rustc/59807/library/core/src/ptr/mod.rs",
+                "core::ptr::drop",
+            ),
+            ("a::b", "/r/argon2-0.6.1/src/block.rs", "a::b"),
+            ("memcpy", "", "memcpy"),
+        ] {
+            assert_eq!(qualified(name, file), expected);
+        }
+    }
+
+    #[test]
+    fn an_address_without_an_image_is_named_all_the_same() {
+        let names = names(&[], [CUT, 7]);
+        assert_eq!(names[&CUT][0].name, "[the rest of the stack is not known]");
+        assert_eq!(names[&7][0].name, "[nowhere]");
+    }
 }

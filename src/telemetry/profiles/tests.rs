@@ -18,6 +18,11 @@ fn burn_the_processor(until: &AtomicBool) -> u64 {
     x
 }
 
+fn profile(lasting: Duration) -> Profile {
+    let turn = CpuTurn::take().unwrap();
+    turn.profile(HZ_DEFAULT, lasting, || false).unwrap()
+}
+
 /// A profile of two seconds, during which `work` runs on a thread called "under test". No other test takes one while it
 /// is looked at.
 fn while_working(work: impl Fn(&AtomicBool) + Sync, look: impl FnOnce(&Profile)) {
@@ -26,9 +31,9 @@ fn while_working(work: impl Fn(&AtomicBool) + Sync, look: impl FnOnce(&Profile))
     let profile = std::thread::scope(|scope| {
         let worker = std::thread::Builder::new().name("under test".into());
         worker.spawn_scoped(scope, || work(&done)).unwrap();
-        let profile = cpu(HZ_DEFAULT, Duration::from_secs(2), || false);
+        let profile = profile(Duration::from_secs(2));
         done.store(true, Ordering::Relaxed);
-        profile.unwrap()
+        profile
     });
     look(&profile);
 }
@@ -88,21 +93,19 @@ fn it_is_safe_where_an_unwinder_in_the_handler_would_not_be() {
 #[test]
 fn one_at_a_time_until_it_is_told() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let profile = cpu(HZ_DEFAULT, Duration::from_millis(10), || false).unwrap();
-    assert!(matches!(
-        cpu(HZ_DEFAULT, Duration::from_millis(10), || false),
-        Err(NotTaken::Busy)
-    ));
-    drop(profile);
-    let cancelled = cpu(HZ_DEFAULT, Duration::from_secs(60), || true);
+    let taken = profile(Duration::from_millis(10));
+    assert!(matches!(CpuTurn::take(), Err(NotTaken::Busy)));
+    drop(taken);
+    let turn = CpuTurn::take().unwrap();
+    let cancelled = turn.profile(HZ_DEFAULT, Duration::from_secs(60), || true);
     assert!(matches!(cancelled, Err(NotTaken::Cancelled)));
-    assert!(cpu(HZ_DEFAULT, Duration::from_millis(10), || false).is_ok());
+    profile(Duration::from_millis(10));
 }
 
 #[test]
 fn an_idle_process_has_a_flamegraph_too() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut profile = cpu(HZ_DEFAULT, Duration::from_millis(1), || false).unwrap();
+    let mut profile = profile(Duration::from_millis(1));
     profile.stacks.clear();
     let svg = String::from_utf8(profile.flamegraph("idle").unwrap()).unwrap();
     assert!(svg.contains("no thread used the processor"), "{svg}");

@@ -20,10 +20,10 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use libc::{c_int, c_void};
 
 /// How much of a stack is copied. What lies further out is not known.
-const STACK_BYTES: usize = 64 * 1024;
+const STACK_BYTES: usize = 128 * 1024;
 
-/// Stacks that wait to be taken apart: at the highest rate, more than a tenth of a second of two cores.
-const PLACES: usize = 64;
+/// Stacks that wait to be taken apart: those of a sixth of a second, with two cores at work and 100 samples a second.
+const PLACES: usize = 32;
 
 /// `ITIMER_PROF`: it ticks with the CPU time of all threads, and the thread that runs at the tick gets the signal.
 const PROFILING_TIMER: c_int = 2;

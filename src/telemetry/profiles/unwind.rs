@@ -65,8 +65,8 @@ fn native(registers: &Registers) -> UnwindRegsNative {
 }
 
 fn module(image: &Image) -> Option<Module<Vec<u8>>> {
-    let file = image.open().ok()?;
-    let file = object::File::parse(&file).ok()?;
+    let file = image.contents().ok()?;
+    let file = object::File::parse(&*file).ok()?;
     let (eh_frame, eh_frame_svma) = images::section(&file, ".eh_frame").unzip();
     let (eh_frame_hdr, eh_frame_hdr_svma) = images::section(&file, ".eh_frame_hdr").unzip();
     let sections = ExplicitModuleSectionInfo {
