@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::ticks::Ticks;
 use super::unwind::Unwinder;
-use super::{NotTaken, Profile, Stack, Taken, Turn, images};
+use super::{HZ_MAX, NotTaken, Profile, Stack, Taken, Turn, images};
 
 /// How often the waiting samples are looked after.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -25,14 +25,15 @@ impl CpuTurn {
         TURN.take().map(Self).ok_or(NotTaken::Busy)
     }
 
-    /// Takes a profile of all threads for as long as `lasting`, with `hz` samples in each second of CPU time. Gives up
-    /// when `cancelled` says so. Blocks.
+    /// Takes a profile of all threads for as long as `lasting`, with `hz` samples in each second of CPU time,
+    /// 1 to [`HZ_MAX`]. Gives up when `cancelled` says so. Blocks.
     pub fn profile(
         self,
         hz: u32,
         lasting: Duration,
         cancelled: impl Fn() -> bool,
     ) -> Result<Profile, NotTaken> {
+        let hz = hz.clamp(1, HZ_MAX);
         let unavailable = |error: std::io::Error| NotTaken::Unavailable(error.to_string());
         let images = images::of_this_process().map_err(unavailable)?;
         let mut unwinder = Unwinder::new(&images);

@@ -239,6 +239,7 @@ mod proto {
         pub(super) text: i64,
     }
 
+    #[expect(clippy::struct_excessive_bools, reason = "the format has them")]
     #[derive(Clone, Copy, PartialEq, Message)]
     pub(super) struct Mapping {
         #[prost(uint64, tag = "1")]

@@ -87,7 +87,7 @@ fn resolve(
     let lines = lines(&file);
     for address in addresses {
         let stated = address.wrapping_sub(image.bias);
-        let symbol = symbols.containing(stated).map(|symbol| symbol.name());
+        let symbol = symbols.containing(stated).map(object::SymbolMapName::name);
         let mut functions = lines
             .as_ref()
             .and_then(|lines| inlined(lines, stated))
@@ -145,14 +145,16 @@ fn readable(symbol: &str) -> String {
     format!("{:#}", rustc_demangle::demangle(symbol))
 }
 
-/// Line tables know only the last part of a name: `poll`. The file that it stands in tells the rest, near enough.
+/// Line tables know only the last part of a name, with the types it was compiled for: `poll<..>`. The file that it
+/// stands in tells the rest, near enough.
 fn qualified(name: &str, file: &str) -> String {
     let name = readable(name);
-    if name.contains("::") {
+    let last = name.split('<').next().unwrap_or_default();
+    if last.is_empty() || last.contains("::") {
         return name;
     }
     let Some((folder, module)) = file.rsplit_once("/src/") else {
-        return name;
+        return last.to_owned();
     };
     let folder = if folder == env!("CARGO_MANIFEST_DIR") {
         env!("CARGO_PKG_NAME")
@@ -169,7 +171,7 @@ fn qualified(name: &str, file: &str) -> String {
         .split('/')
         .filter(|part| !["lib", "main", "mod"].contains(part));
     let mut path: Vec<&str> = std::iter::once(package.as_str()).chain(parts).collect();
-    path.push(&name);
+    path.push(last);
     path.join("::")
 }
 
@@ -199,6 +201,8 @@ mod tests {
             ),
             ("a::b", "/r/argon2-0.6.1/src/block.rs", "a::b"),
             ("memcpy", "", "memcpy"),
+            ("poll<a::F, u8>", "/r/b-1.0.0/src/c.rs", "b::c::poll"),
+            ("<a::F>::poll", "/r/b-1.0.0/src/c.rs", "<a::F>::poll"),
         ] {
             assert_eq!(qualified(name, file), expected);
         }

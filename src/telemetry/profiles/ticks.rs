@@ -179,6 +179,10 @@ fn registers(context: &libc::ucontext_t) -> Registers {
 /// Ticks while it lives. There is one at most: see [`super::cpu`].
 pub(super) struct Ticks(());
 
+#[expect(
+    clippy::unused_self,
+    reason = "only whoever ticks may drain: what `self` stands for is static, because a handler may come late"
+)]
 impl Ticks {
     /// Begins to tick, `hz` times in each second of CPU time.
     pub(super) fn start(hz: u32) -> std::io::Result<Self> {
