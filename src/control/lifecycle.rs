@@ -150,6 +150,7 @@ pub fn run<F: AsyncFnOnce()>(
     })?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.workers)
+        .thread_name("data")
         .enable_all()
         .build()
         .map_err(|error| format!("the runtime cannot start: {error}"))?;

@@ -6,11 +6,13 @@
 //!
 //! - [`lifecycle`]: how a role starts, says that it is ready, and stops
 //! - `routes`: `/metrics /livez /readyz /choices /shocks /log /exit`
+//! - `debug`: `/debug/pprof/profile /debug/pprof/heap /debug/flamegraph`
 //! - `auth`: the token, and the checks of `Host` and `Origin`
 //! - [`lab`]: the file by which a running lab is found
 //! - [`shocks`]: what the world does to a role, always with an end
 
 mod auth;
+mod debug;
 pub mod lab;
 pub mod lifecycle;
 mod routes;
@@ -74,6 +76,8 @@ impl Plane {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
+            // Also those of its blocking calls: a profile tells threads apart by their names.
+            .thread_name("control")
             .enable_all()
             .build()?;
         std::thread::Builder::new()

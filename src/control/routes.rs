@@ -16,7 +16,7 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Plane, auth, shocks};
+use super::{Plane, auth, debug, shocks};
 use crate::choices::ChoiceOption;
 use crate::http::Problem;
 use crate::http::extract::JsonBody;
@@ -32,6 +32,9 @@ pub(super) fn router(plane: Plane, more: Router) -> Router {
         .route("/shocks/{name}", put(begin_shock).delete(end_shock))
         .route("/log", get(log).put(set_log))
         .route("/exit", post(exit))
+        .route("/debug/pprof/profile", get(debug::cpu))
+        .route("/debug/pprof/heap", get(debug::heap))
+        .route("/debug/flamegraph", get(debug::flamegraph))
         .with_state(plane.clone())
         .merge(more)
         .fallback(async |request: axum::extract::Request| {

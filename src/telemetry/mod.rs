@@ -14,6 +14,7 @@
 //! - `process`, `runtime`: the process and its runtime
 //! - `alloc`: the allocator, which counts
 //! - [`document`], [`spans`]: what the documentation says of all this, from the same tables
+//! - [`profiles`]: what the processor's time and the memory go into, when asked
 
 pub mod account;
 mod alloc;
@@ -27,6 +28,7 @@ mod in_flight;
 mod logs;
 pub mod observe;
 mod process;
+pub mod profiles;
 mod runtime;
 mod sampler;
 pub mod spans;

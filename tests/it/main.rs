@@ -22,6 +22,7 @@ mod logs; // the writer that never waits, the filter, log records over OTLP
 mod metrics; // what is counted, and that it is there from the start
 mod observer; // whatever becomes of a request, it is counted
 mod orders; // idempotency, stock, a client that leaves
+mod profiles; // what the processor and the memory are used for, as others read it
 mod rules; // the alert rules, their profiles and runbooks
 mod spoilers; // no name depends on an option, and none tells it
 mod traces; // one trace through three processes, as a real OTLP receiver sees it
