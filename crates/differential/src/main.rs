@@ -11,6 +11,7 @@ mod peer;
 mod process;
 mod receiver;
 mod report;
+mod rules;
 mod run;
 
 use std::path::PathBuf;
@@ -47,12 +48,21 @@ struct Arguments {
     /// A list of differences that are known, with their reasons.
     #[arg(long)]
     accepted: Option<PathBuf>,
-    /// Instead of comparing, measure: a Prometheus that takes remote writes and scrapes nothing.
-    #[arg(long, requires = "bench_pid")]
-    bench: Option<String>,
-    /// The process of that Prometheus.
+    /// The rule file that Prometheus evaluates, to be evaluated here too at the same times.
+    #[arg(long)]
+    rules: Option<PathBuf>,
+    /// The `rule_query_offset` of Prometheus, in milliseconds.
     #[arg(long, default_value_t = 0)]
-    bench_pid: u32,
+    rule_delay: i64,
+    /// Instead of comparing, measure: a Prometheus that takes remote writes and scrapes nothing, as URL,PID.
+    #[arg(long, value_parser = bench::Server::parse)]
+    bench: Option<bench::Server>,
+    /// To measure over HTTP: a Prometheus that scrapes the same lab and evaluates the same rules, as URL,PID.
+    #[arg(long, value_parser = bench::Server::parse, requires = "console")]
+    scraper: Option<bench::Server>,
+    /// The console of that lab, as URL,PID.
+    #[arg(long, value_parser = bench::Server::parse, requires = "scraper")]
+    console: Option<bench::Server>,
     /// How many minutes of samples to measure with.
     #[arg(long, default_value_t = 60)]
     minutes: i64,
@@ -86,7 +96,22 @@ fn compare_all(arguments: &Arguments) -> Result<bool, String> {
     let recording: Shared = Arc::new(RwLock::new(Recording::new()));
     let address = receiver::listen(Arc::clone(&recording))?;
     report::say(&format!("http://{address}/write"));
+    let live = arguments.scraper.as_ref().zip(arguments.console.as_ref());
+    let used = live.map(|(scraper, console)| (scraper.cpu(), console.cpu(), Instant::now()));
     let bounds = record(&recording, Duration::from_secs(arguments.record))?;
+    if let (Some((scraper, console)), Some((theirs, ours, since))) = (live, used) {
+        let samples = recording
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .samples;
+        bench::scraping(
+            scraper.cpu().saturating_sub(theirs),
+            console.cpu().saturating_sub(ours),
+            since.elapsed(),
+            samples,
+        );
+        bench::over_http(scraper, console, bounds.1, &groups)?;
+    }
 
     let recording = recording.read().unwrap_or_else(PoisonError::into_inner);
     if let Some(refused) = recording.refused.first() {
@@ -107,14 +132,18 @@ fn compare_all(arguments: &Arguments) -> Result<bool, String> {
     };
     same_samples(&pair)?;
     report::say(&report::recorded(&recording, bounds));
-    if let Some(url) = &arguments.bench {
-        let pid = arguments.bench_pid;
-        let rival = bench::Rival { url, pid };
-        bench::run(&recording.store, bounds, arguments.minutes, &rival, &groups)?;
+    if let Some(rival) = &arguments.bench {
+        bench::run(&recording.store, bounds, arguments.minutes, rival, &groups)?;
         return Ok(true);
     }
     let outcomes = pair.ask_all(&groups)?;
-    Ok(report::print(&groups, &outcomes, &accepted))
+    let same = report::print(&groups, &outcomes, &accepted);
+    let Some(path) = &arguments.rules else {
+        return Ok(same);
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let same_rules = rules::compare(&pair, &text, arguments.rule_delay)?;
+    Ok(same && same_rules)
 }
 
 /// Waits until so much was recorded, and tells from when to when the recording is complete.

@@ -23,8 +23,10 @@ const RANGE_STEP_MS: i64 = 60_000;
 pub(crate) struct Report {
     /// Evaluations with the expected answer.
     pub(crate) passed: usize,
-    /// Evaluations with another answer.
+    /// Evaluations with another answer, or with an error instead of one.
     pub(crate) failed: usize,
+    /// Those of the failed that got an error: nobody takes that for an answer.
+    pub(crate) refused: usize,
     /// Evaluations that the engine says it does not support.
     pub(crate) unsupported: usize,
     /// Evaluations that were left out because they need native histograms.
@@ -38,13 +40,15 @@ impl fmt::Display for Report {
         let Self {
             passed,
             failed,
+            refused,
             unsupported,
             skipped,
             ..
         } = self;
         write!(
             f,
-            "{passed} passed, {failed} failed, {unsupported} unsupported, {skipped} skipped"
+            "{passed} passed, {failed} failed ({refused} of them refused), {unsupported} unsupported, \
+             {skipped} skipped"
         )
     }
 }
@@ -80,6 +84,7 @@ struct Session {
 /// Why an evaluation did not pass.
 enum Problem {
     Wrong(String),
+    Refused(String),
     Unsupported(String),
     Skipped,
 }
@@ -120,6 +125,11 @@ impl Session {
             Err(Problem::Skipped) => report.skipped += 1,
             Err(Problem::Unsupported(text)) => {
                 report.unsupported += 1;
+                report.problems.push(line(&text));
+            }
+            Err(Problem::Refused(text)) => {
+                report.failed += 1;
+                report.refused += 1;
                 report.problems.push(line(&text));
             }
             Err(Problem::Wrong(text)) => {
@@ -187,7 +197,7 @@ impl Session {
 fn failure(eval: &Eval, error: &QueryError) -> Result<(), Problem> {
     match error {
         QueryError::Unsupported(_) => Err(Problem::Unsupported(error.to_string())),
-        _ if !eval.fails => Err(Problem::Wrong(error.to_string())),
+        _ if !eval.fails => Err(Problem::Refused(error.to_string())),
         _ => match &eval.message {
             Some(part) if !error.to_string().contains(part) => Err(Problem::Wrong(format!(
                 "failed with {error:?}, which does not contain {part:?}"
