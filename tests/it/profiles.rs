@@ -376,4 +376,11 @@ fn a_heap_profile_tells_who_holds_the_memory() {
         .map(|sample| sample.value[1])
         .sum::<i64>();
     assert!(ours > 0);
+    // Who asked stands close to the innermost call: the allocator's own are left out.
+    let largest = profile.sample.iter().max_by_key(|sample| sample.value[1]);
+    let stack = profile.stack(largest.unwrap());
+    assert!(
+        !stack.iter().any(|name| name.starts_with("_rjem_")),
+        "{stack:#?}"
+    );
 }

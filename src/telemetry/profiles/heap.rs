@@ -2,7 +2,7 @@
 //!
 //! Only jemalloc can tell, and only in a build with the feature of that name: it notes the stack of one allocation in
 //! each 512 KiB on average, from the start, which costs next to nothing. What it notes is scaled up to what was
-//! really held.
+//! really held. It tells of memory that our Rust code asks for: SQLite, which is C, asks the system.
 
 use super::{NotTaken, Profile};
 
@@ -41,7 +41,7 @@ mod jemalloc {
         Configuration(c"prof:true,prof_active:true,lg_prof_sample:19".as_ptr());
 
     #[repr(transparent)]
-    struct Configuration(#[expect(dead_code, reason = "jemalloc reads it")] *const c_char);
+    struct Configuration(*const c_char);
 
     // SAFETY: it points to a constant that nobody writes to.
     unsafe impl Sync for Configuration {}
@@ -58,7 +58,7 @@ mod jemalloc {
         let (period, stacks) = parse(&dump).ok_or_else(|| {
             NotTaken::Unavailable("jemalloc's answer could not be read.".to_owned())
         })?;
-        Ok(Profile {
+        let mut profile = Profile {
             measures: vec![("inuse_objects", "count"), ("inuse_space", "bytes")],
             period,
             began,
@@ -67,7 +67,35 @@ mod jemalloc {
             images,
             remarks: Vec::new(),
             _turn: turn,
-        })
+        };
+        leave_out_the_allocator(&mut profile);
+        Ok(profile)
+    }
+
+    /// Takes the allocator's own calls off each stack: they are the same everywhere, and hide who asked.
+    fn leave_out_the_allocator(profile: &mut Profile) {
+        let names = profile.names();
+        let is_allocator = |address: &u64| {
+            // The function itself, not what was merged into it: a caller of the allocator stays.
+            let outermost = names.get(address).and_then(|functions| functions.last());
+            outermost.is_some_and(|function| {
+                let name = &function.name;
+                name.starts_with("_rjem_")
+                    || name.contains("__rust_alloc")
+                    || name.contains("__rust_realloc")
+            })
+        };
+        for (mut stack, values) in std::mem::take(&mut profile.stacks) {
+            let inner = stack.addresses.iter().rposition(is_allocator);
+            stack.addresses.drain(..inner.map_or(0, |index| index + 1));
+            let sums = profile
+                .stacks
+                .entry(stack)
+                .or_insert_with(|| vec![0; values.len()]);
+            for (sum, value) in sums.iter_mut().zip(values) {
+                *sum += value;
+            }
+        }
     }
 
     /// Lets jemalloc write down what it noted: to memory, because there may be no disk that can be written to.
@@ -169,6 +197,8 @@ mod jemalloc {
                 })
                 .map(|(_, values)| values[1])
                 .sum();
+            let mut calls = names.values().flatten();
+            assert!(!calls.any(|function| function.name.starts_with("_rjem_")));
             let expected = i64::try_from(held.len()).unwrap();
             assert!(
                 (expected / 2..expected * 2).contains(&by_us),
