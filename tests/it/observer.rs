@@ -325,11 +325,10 @@ fn an_account_tells_work_from_waiting_and_what_memory_was_asked_for() {
             &labels("GET", &path, ",http_response_status_code=\"200\""),
         );
     }
-    let text = scrape();
     let sum = |family: &str, route: &str, part: &str| {
         let of_route = format!("http_route=\"/account/{route}\"{part}");
         metric(
-            &text,
+            &scrape(),
             &format!("firedrill_http_server_request_{family}_sum"),
             &of_route,
         )
@@ -343,6 +342,20 @@ fn an_account_tells_work_from_waiting_and_what_memory_was_asked_for() {
         allocated("waiting")
     );
     assert!(busy("working") >= 0.02);
-    assert!(busy("waiting") < 0.01, "{}", busy("waiting"));
     assert!(sum("polls", "waiting", "") > sum("polls", "working", ""));
+    // A turn that the machine interrupts looks longer than it was; waiting that was taken for work would be so
+    // each time.
+    let mut before = 0.0;
+    wait_for("a request that waits and hardly works", || {
+        let after = busy("waiting");
+        let worked = after - before;
+        before = after;
+        worked < 0.01 || {
+            let count = || sum("part_seconds", "waiting", ",part=\"busy\"");
+            let answer = get(&server.address, "/account/waiting");
+            assert_eq!(answer.status, 200);
+            wait_for("it to be counted", || count() > after);
+            false
+        }
+    });
 }
