@@ -310,20 +310,23 @@ type Items = Cache<i64, Option<Arc<Item>>>;
 
 /// What the shop's handler does when the item is in its cache.
 async fn show(State(items): State<Items>, Path(id): Path<i64>) -> Result<Json<Item>, StatusCode> {
-    let entry = items
-        .entry(id)
-        .or_try_insert_with(async {
-            Ok::<_, StatusCode>(Some(Arc::new(Item {
-                id,
-                name: "yellow clock 1".into(),
-                price_cents: 4868,
-                stock: 1_000_000_000,
-            })))
-        })
-        .await
-        .map_err(|status| *status)?;
-    let item = entry.into_value().ok_or(StatusCode::NOT_FOUND)?;
+    let item = match items.get(&id).await {
+        Some(kept) => kept,
+        None => Box::pin(load(&items, id)).await,
+    };
+    let item = item.ok_or(StatusCode::NOT_FOUND)?;
     Ok(Json(Item::clone(&item)))
+}
+
+async fn load(items: &Items, id: i64) -> Option<Arc<Item>> {
+    let item = Some(Arc::new(Item {
+        id,
+        name: "yellow clock 1".into(),
+        price_cents: 4868,
+        stock: 1_000_000_000,
+    }));
+    items.insert(id, item.clone()).await;
+    item
 }
 
 fn serve_bare(kind: &str) {

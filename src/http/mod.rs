@@ -8,6 +8,7 @@ pub mod client;
 mod connections;
 pub mod deadline;
 pub mod extract;
+mod gate;
 pub mod problem;
 pub mod routes;
 pub mod server;

@@ -64,6 +64,16 @@ impl Catalogue {
     /// The item, if there is one. That there is none is kept as well: unknown ids must not reach the database
     /// each time.
     async fn item(&self, id: i64) -> Result<Option<Arc<Item>>, Arc<store::Error>> {
+        if let Some(kept) = self.cache.get(&id).await {
+            self.hits.increment(1);
+            return Ok(kept);
+        }
+        // In a box: what asks the database is large, and would make every request's future so.
+        Box::pin(self.load(id)).await
+    }
+
+    /// Whoever comes while another loads the same item waits for that one.
+    async fn load(&self, id: i64) -> Result<Option<Arc<Item>>, Arc<store::Error>> {
         let load = async {
             let found = self.store.read(SELECT, move |connection| {
                 let query = format!("SELECT {} FROM items WHERE id = ?1", Item::COLUMNS);
@@ -86,7 +96,7 @@ impl Catalogue {
 
 /// `GET /items/{id}`
 pub(super) async fn show(
-    State(shop): State<Shop>,
+    State(shop): State<Arc<Shop>>,
     PathId(id): PathId<i64>,
 ) -> Result<Json<Item>, Problem> {
     match shop.catalogue.item(id).await {
@@ -115,7 +125,7 @@ pub(super) struct Items {
 
 /// `GET /items?after=&limit=`
 pub(super) async fn list(
-    State(shop): State<Shop>,
+    State(shop): State<Arc<Shop>>,
     ValidQuery(page): ValidQuery<Page>,
 ) -> Result<Json<Items>, Problem> {
     let (after, limit) = (page.after.unwrap_or(0), limit(page.limit)?);

@@ -2,6 +2,8 @@
 //!
 //! One query with a join: a query for each line would make the cost of a page the number of its lines.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -33,7 +35,7 @@ pub(super) struct Orders {
 
 /// `GET /customers/{id}/orders?before=&limit=`, the newest first, in one query.
 pub(super) async fn orders(
-    State(shop): State<Shop>,
+    State(shop): State<Arc<Shop>>,
     PathId(id): PathId<i64>,
     ValidQuery(page): ValidQuery<Page>,
 ) -> Result<Json<Orders>, Problem> {

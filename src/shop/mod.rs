@@ -48,17 +48,17 @@ pub struct Config {
     pub seed: Seed,
 }
 
-/// What the handlers share.
-#[derive(Debug, Clone)]
+/// What the handlers share. They hold it by one pointer: each request copies it several times.
+#[derive(Debug)]
 pub(crate) struct Shop {
     pub(crate) store: Store,
     /// Beside the pool, for the audit.
     reader: Reader,
     catalogue: catalogue::Catalogue,
-    search: Arc<search::Index>,
-    payments: Arc<charge::Payments>,
+    search: search::Index,
+    payments: charge::Payments,
     orders: Arc<orders::Orders>,
-    hashing: Arc<HashingPool>,
+    hashing: HashingPool,
     /// Orders under way that outlive their request.
     tasks: TaskTracker,
 }
@@ -72,9 +72,9 @@ pub fn run(config: Config) -> Result<(), String> {
         async move |context: Context| {
             let shop = Shop::open(&context, &payments, seed).await?;
             let outbox = tokio::spawn(outbox::run(shop.store.clone(), context.stop.clone()));
-            let reconcile = tokio::spawn(reconcile::run(shop.clone(), context.stop.clone()));
-            let audit = tokio::spawn(audit::run(shop.clone(), context.stop.clone()));
-            let router = shop.clone().routes();
+            let reconcile = tokio::spawn(reconcile::run(Arc::clone(&shop), context.stop.clone()));
+            let audit = tokio::spawn(audit::run(Arc::clone(&shop), context.stop.clone()));
+            let router = routes(Arc::clone(&shop));
             let finish = async move || {
                 shop.tasks.close();
                 shop.tasks.wait().await;
@@ -89,26 +89,26 @@ pub fn run(config: Config) -> Result<(), String> {
 }
 
 impl Shop {
-    async fn open(context: &Context, payments: &[String], seed: Seed) -> Result<Self, String> {
+    async fn open(context: &Context, payments: &[String], seed: Seed) -> Result<Arc<Self>, String> {
         let path = context.dir.join("shop.db");
         let open = move || Ok::<_, String>((Store::open(&path, seed)?, Reader::open(&path)?));
         let (store, reader) = tokio::task::spawn_blocking(open)
             .await
             .map_err(|_| "the database could not be opened".to_owned())??;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let shop = Self {
-            search: Arc::new(search::Index::load(&store).await?),
+        let shop = Arc::new(Self {
+            search: search::Index::load(&store).await?,
             catalogue: catalogue::Catalogue::new(store.clone()),
-            payments: Arc::new(charge::Payments::new(payments, store.id())?),
+            payments: charge::Payments::new(payments, store.id())?,
             orders: Arc::new(orders::Orders::new()),
-            hashing: Arc::new(HashingPool::new(cores, HASHING_LINE)),
+            hashing: HashingPool::new(cores, HASHING_LINE),
             tasks: TaskTracker::new(),
             reader,
             store,
-        };
+        });
         catalog::firedrill_requests_shed_total("queue_full").absolute(0);
         drop(catalog::firedrill_queue_wait_seconds("password_hashing"));
-        let observed = shop.clone();
+        let observed = Arc::clone(&shop);
         context.telemetry.collect(move || observed.collect());
         Ok(shop)
     }
@@ -123,33 +123,33 @@ impl Shop {
         });
         catalog::firedrill_orders_open().set(self.orders.open() as f64);
     }
+}
 
-    fn routes(self) -> Router {
-        Routes::new(REQUESTS_MAX)
-            .on(Method::GET, "/items", &[200], catalogue::list)
-            .on(Method::GET, "/items/{id}", &[200, 404], catalogue::show)
-            .on(
-                Method::POST,
-                "/orders",
-                &[201, 402, 409, 422, 503, 504],
-                orders::place,
-            )
-            .on(Method::GET, "/orders/{id}", &[200, 404], orders::show)
-            .on(
-                Method::GET,
-                "/customers/{id}/orders",
-                &[200, 404],
-                customers::orders,
-            )
-            .on(
-                Method::POST,
-                "/sessions",
-                &[201, 401, 503],
-                sessions::create,
-            )
-            .on(Method::GET, "/search", &[200, 422], search::search)
-            .build(self)
-    }
+fn routes(shop: Arc<Shop>) -> Router {
+    Routes::new(REQUESTS_MAX)
+        .on(Method::GET, "/items", &[200], catalogue::list)
+        .on(Method::GET, "/items/{id}", &[200, 404], catalogue::show)
+        .on(
+            Method::POST,
+            "/orders",
+            &[201, 402, 409, 422, 503, 504],
+            orders::place,
+        )
+        .on(Method::GET, "/orders/{id}", &[200, 404], orders::show)
+        .on(
+            Method::GET,
+            "/customers/{id}/orders",
+            &[200, 404],
+            customers::orders,
+        )
+        .on(
+            Method::POST,
+            "/sessions",
+            &[201, 401, 503],
+            sessions::create,
+        )
+        .on(Method::GET, "/search", &[200, 422], search::search)
+        .build(shop)
 }
 
 /// Now, in milliseconds since the epoch.

@@ -5,6 +5,7 @@
 //! the charge; if that comes too late the order is completed, and if not it is cancelled. The ledger's word
 //! is final, so it does not matter whether a late attempt still waits in the bank's queue.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -24,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 const PAGE: i64 = 100;
 
 /// Settles until it is told to stop.
-pub(super) async fn run(shop: Shop, stop: CancellationToken) {
+pub(super) async fn run(shop: Arc<Shop>, stop: CancellationToken) {
     for outcome in ["completed", "cancelled", "declined"] {
         catalog::firedrill_orders_reconciled_total(outcome).absolute(0);
     }

@@ -1,6 +1,8 @@
 //! Search by a part of an item's name: one pass over all names, so the cost grows with the catalogue and
 //! not with what was asked.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -64,7 +66,7 @@ pub(super) struct Hits {
 
 /// `GET /search?q=`
 pub(super) async fn search(
-    State(shop): State<Shop>,
+    State(shop): State<Arc<Shop>>,
     ValidQuery(query): ValidQuery<Query>,
 ) -> Result<Json<Hits>, Problem> {
     let characters = query.q.chars().count();

@@ -2,6 +2,8 @@
 //!
 //! It is the one route whose cost is computation, so where it runs decides whether the others get their turn.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -37,7 +39,7 @@ pub(super) struct Session {
 
 /// `POST /sessions`
 pub(super) async fn create(
-    State(shop): State<Shop>,
+    State(shop): State<Arc<Shop>>,
     body: JsonBody<Login>,
 ) -> Result<(StatusCode, Json<Session>), Problem> {
     let Login {

@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
 
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use opentelemetry_sdk::trace::IdGenerator;
 use tracing::Span;
@@ -17,8 +17,8 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use super::account::{self, Account};
 use super::sampler::Sampler;
 
-const TRACEPARENT: &str = "traceparent";
-const TRACESTATE: &str = "tracestate";
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Absent while this process makes no traces.
 static SAMPLER: OnceLock<Sampler> = OnceLock::new();
@@ -41,7 +41,7 @@ pub(super) struct Identity {
 /// makes its span, and is called only if the trace is kept.
 pub fn open(headers: Option<&HeaderMap>, span: impl FnOnce() -> Span) -> (Arc<Account>, Span) {
     let parent = headers.and_then(parent);
-    let state = parent.and(headers.and_then(|headers| headers.get(TRACESTATE)).cloned());
+    let state = parent.and_then(|_| headers?.get(&TRACESTATE).cloned());
     let Some(sampler) = SAMPLER.get() else {
         // Whoever takes part in no trace hands on what was handed in.
         return (Account::new(parent, state), Span::none());
@@ -150,10 +150,10 @@ pub fn inject(span: &Span, headers: &mut HeaderMap) {
         }
     }
     if let Ok(value) = HeaderValue::try_from(written(identity)) {
-        headers.insert(TRACEPARENT, value);
+        headers.insert(&TRACEPARENT, value);
     }
     if let Some(state) = state {
-        headers.insert(TRACESTATE, state);
+        headers.insert(&TRACESTATE, state);
     }
 }
 
@@ -168,7 +168,7 @@ fn written(identity: Identity) -> String {
 
 /// The caller, as its `traceparent` names it.
 fn parent(headers: &HeaderMap) -> Option<Identity> {
-    read(headers.get(TRACEPARENT)?.to_str().ok()?)
+    read(headers.get(&TRACEPARENT)?.to_str().ok()?)
 }
 
 fn read(text: &str) -> Option<Identity> {

@@ -18,9 +18,10 @@ use axum::extract::Request;
 use axum::http::{Method, Response};
 use metrics::{Gauge, Histogram};
 use tower::{Layer, Service};
+use tracing::instrument::Instrumented;
 use tracing::{Instrument, Span, field};
 
-use super::account::{Account, Part};
+use super::account::{Account, Carried, Part};
 use super::in_flight::InFlight;
 use super::{catalog, context};
 
@@ -182,32 +183,52 @@ pub struct Observed<S> {
     route: Arc<Route>,
 }
 
-impl<S, B> Service<Request> for Observed<S>
+impl<S> Service<Request> for Observed<S>
 where
-    S: Service<Request, Response = Response<B>, Error = Infallible>,
-    S::Future: Send + 'static,
-    B: HttpBody<Data = Bytes> + Send + 'static,
-    B::Error: Into<axum::BoxError>,
+    S: Service<Request, Response = Response<Body>, Error = Infallible>,
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+    type Future = Answering<S::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(context)
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let mut guard = Guard::start(&self.route, &request);
-        let account = Arc::clone(&guard.account);
-        let span = guard.span.clone();
-        let inner = account.run(Part::Busy, || self.inner.call(request));
-        let inner = account.follow(inner.instrument(span));
-        Box::pin(async move {
-            let response = inner.await?;
-            guard.answered(&response);
-            Ok(response.map(|body| Body::new(ObservedBody::new(body, guard))))
-        })
+        let guard = Guard::start(&self.route, &request);
+        // Only makes the future; the work begins with its first poll.
+        let inner = self.inner.call(request);
+        Answering {
+            inner: guard.account.follow(inner.instrument(guard.span.clone())),
+            guard: Some(guard),
+        }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A request under way.
+    pub struct Answering<F> {
+        #[pin]
+        inner: Carried<Instrumented<F>>,
+        // Until the answer takes it along.
+        guard: Option<Guard>,
+    }
+}
+
+impl<F: Future<Output = Result<Response<Body>, Infallible>>> Future for Answering<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let Poll::Ready(Ok(response)) = this.inner.poll(context) else {
+            return Poll::Pending;
+        };
+        let mut guard = this.guard.take().expect("nobody polls what has ended");
+        guard.answered(&response);
+        Poll::Ready(Ok(
+            response.map(|body| Body::new(ObservedBody::new(body, guard)))
+        ))
     }
 }
 
@@ -250,7 +271,7 @@ impl Guard {
         }
     }
 
-    fn answered<B>(&mut self, response: &Response<B>) {
+    fn answered(&mut self, response: &Response<Body>) {
         let status = response.status().as_u16();
         let named = response
             .extensions()
@@ -373,30 +394,27 @@ fn server_span(route: &'static str, method: &'static str, uri: &axum::http::Uri)
 }
 
 /// The body, and with it the guard: dropped together when the last byte is out or the client is gone.
-struct ObservedBody<B> {
-    body: Pin<Box<B>>,
+struct ObservedBody {
+    body: Body,
     guard: Guard,
 }
 
-impl<B: HttpBody<Data = Bytes>> ObservedBody<B> {
-    fn new(body: B, mut guard: Guard) -> Self {
+impl ObservedBody {
+    fn new(body: Body, mut guard: Guard) -> Self {
         guard.complete |= body.is_end_stream();
-        Self {
-            body: Box::pin(body),
-            guard,
-        }
+        Self { body, guard }
     }
 }
 
-impl<B: HttpBody<Data = Bytes>> HttpBody for ObservedBody<B> {
+impl HttpBody for ObservedBody {
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = axum::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, B::Error>>> {
-        let frame = self.body.as_mut().poll_frame(context);
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, axum::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
         match &frame {
             Poll::Ready(Some(Err(_))) => self.guard.outcome.error_type = "body",
             Poll::Ready(end) if end.is_none() || self.body.is_end_stream() => {

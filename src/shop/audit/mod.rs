@@ -12,6 +12,7 @@
 mod charges;
 mod stock;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio_util::sync::CancellationToken;
@@ -32,7 +33,7 @@ const REST_MAX: Duration = Duration::from_millis(250);
 const EXAMPLES_MAX: usize = 5;
 
 /// Audits until it is told to stop.
-pub(super) async fn run(shop: Shop, stop: CancellationToken) {
+pub(super) async fn run(shop: Arc<Shop>, stop: CancellationToken) {
     // It belongs to no request, and its pages would bury the traces that do.
     let turns = account::carry_for(Some(context::untraced()), turns(shop));
     tokio::select! {
@@ -41,7 +42,7 @@ pub(super) async fn run(shop: Shop, stop: CancellationToken) {
     }
 }
 
-async fn turns(shop: Shop) {
+async fn turns(shop: Arc<Shop>) {
     let mut stock = Audit::new("stock", &["oversold"]);
     let mut charges = Audit::new("charges", &["charged_twice", "charge_without_order"]);
     loop {

@@ -127,7 +127,7 @@ impl From<store::Error> for Ending {
 
 /// `GET /orders/{id}`
 pub(super) async fn show(
-    State(shop): State<Shop>,
+    State(shop): State<Arc<Shop>>,
     PathId(id): PathId<i64>,
 ) -> Result<Json<Order>, Problem> {
     let read = shop
@@ -146,7 +146,7 @@ pub(super) async fn show(
 
 /// `POST /orders`
 pub(super) async fn place(
-    State(shop): State<Shop>,
+    State(shop): State<Arc<Shop>>,
     deadline: Deadline,
     headers: HeaderMap,
     body: JsonBody<NewOrder>,
@@ -190,26 +190,18 @@ fn idempotency_key(headers: &HeaderMap) -> Result<String, Problem> {
 }
 
 async fn run(
-    shop: Shop,
+    shop: Arc<Shop>,
     key: String,
     new: NewOrder,
     deadline: Deadline,
 ) -> Result<Response, Problem> {
-    let Shop {
-        store,
-        orders,
-        payments,
-        ..
-    } = shop;
-    let acquire = || {
-        let store = store.clone();
-        async move { Ok::<_, Ending>(store.writing_connection().await?) }
-    };
+    let shop = &*shop;
+    let acquire = async || Ok::<_, Ending>(shop.store.writing_connection().await?);
     let open = async move |lease: Lease| {
         let (lease, opened) = open(lease, key, new).await?;
-        Ok((lease, orders.enter(opened)))
+        Ok((lease, shop.orders.enter(opened)))
     };
-    let charge = async move |ticket: Ticket| payments.charge(&ticket.0.order, deadline).await;
+    let charge = async move |ticket: Ticket| shop.payments.charge(&ticket.0.order, deadline).await;
     let close = async move |lease: Result<Lease, Ending>, ticket: Ticket, charged: Charged| {
         close(lease, &ticket.0.order, charged).await
     };
