@@ -13,24 +13,26 @@ release=${CARGO_TARGET_DIR:-target}/release
 servers=$(find "$release/deps" -name 'request_cost-*' -executable -type f -printf '%T@ %p\n' | sort -rn | awk 'NR == 1 { print $2 }')
 requests=4000
 work=$(mktemp -d)
-trap 'kill -KILL $(jobs -p) 2>/dev/null || true; rm -rf "$work"' EXIT
+trap 'jobs -p | xargs -r kill -KILL; rm -rf "$work"' EXIT
 
 # NAME COMMAND...: counts what a request costs this server.
 count() {
   local name=$1 pid address= url
   shift
+  : >"$work/ready"
   valgrind --tool=callgrind --callgrind-out-file="$work/counted" --toggle-collect='*TrackedFuture*::poll*' \
     "$@" >"$work/ready" 2>"$work/log" </dev/null &
   pid=$!
-  until address=$(grep -om 1 '127\.0\.0\.1:[0-9]*' "$work/ready"); do
+  # The shop names its data plane first.
+  until address=$(grep -o '127\.0\.0\.1:[0-9]*' "$work/ready" | head -n 1) && [ -n "$address" ]; do
     kill -0 "$pid" || { cat "$work/log" >&2; exit 1; }
     sleep 0.2
   done
   url="http://$address/items/1?n=[1-$requests]"
-  curl -sf -o /dev/null "$url" # fills the caches, and every table that is made for the first one
-  callgrind_control --zero "$pid" >/dev/null
-  curl -sf -o /dev/null "$url"
-  callgrind_control --dump "$pid" >/dev/null
+  curl -sSf -o /dev/null "$url" # fills the caches, and every table that is made for the first one
+  callgrind_control --zero "$pid" >/dev/null 2>&1
+  curl -sSf -o /dev/null "$url"
+  callgrind_control --dump "$pid" >/dev/null 2>&1
   kill -KILL "$pid"
   wait "$pid" 2>/dev/null || true
   awk -v name="$name" -v requests="$requests" -v bare="$bare" '/^(summary|totals):/ {
