@@ -7,13 +7,13 @@
 //! ```
 //!
 //! Each server is a process of its own with one worker, held on one core; the load, over 16 connections kept open, is
-//! on the other. The servers take turns, so that a noisy neighbour hurts all of them. Printed are medians over the
+//! on the other, and so is the receiver of the spans. The servers take turns, so that a noisy neighbour hurts all of them. Printed are medians over the
 //! rounds of throughput and of the server's CPU time a request (all its threads, from the kernel's accounting), and
 //! both against the server without telemetry. Nothing is asserted: machines differ.
 //!
 //! - `axum`: the framework's own server, and a handler that does what the shop's does
 //! - `server`: the same behind this project's accept loop, with its limits
-//! - `shop`: the real shop, without traces, with 1 % of them, and with all; a receiver takes the spans
+//! - `shop`: the real shop, without traces, with 1 % of them, and with all
 //! - `podinfo`: its smallest JSON answer
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
@@ -35,6 +35,10 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use tokio_util::sync::CancellationToken;
 
 const CONNECTIONS: usize = 16;
+
+const SERVER_CORE: usize = 0;
+/// Of the load, and of whoever receives the spans: neither may take the servers' time.
+const LOAD_CORE: usize = 1;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -80,12 +84,12 @@ struct Sample {
 }
 
 fn compare(rounds: u64, time: Duration, podinfo: Option<String>) {
-    hold_on(1);
-    let receiver = start_self("sink");
+    hold_on(LOAD_CORE);
+    let receiver = start_self("sink", LOAD_CORE);
     let endpoint = format!("http://{}", receiver.address);
     let mut servers = vec![
-        start_self("axum"),
-        start_self("server"),
+        start_self("axum", SERVER_CORE),
+        start_self("server", SERVER_CORE),
         start_shop("shop, no traces", None, &endpoint),
         start_shop("shop, 1 % of traces", Some("0.01"), &endpoint),
         start_shop("shop, all traces", Some("1"), &endpoint),
@@ -206,15 +210,19 @@ fn hold_on(core: usize) {
     let _held = sched_setaffinity(None, &set);
 }
 
-fn start(mut command: Command, ready: impl Fn(&str) -> Option<SocketAddr>) -> (SocketAddr, Child) {
+fn start(
+    mut command: Command,
+    core: usize,
+    ready: impl Fn(&str) -> Option<SocketAddr>,
+) -> (SocketAddr, Child) {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
     // The child inherits the core of the thread that starts it.
-    hold_on(0);
+    hold_on(core);
     let mut child = command.spawn().expect("it can be started");
-    hold_on(1);
+    hold_on(LOAD_CORE);
     let stdout = BufReader::new(child.stdout.take().expect("it is a pipe"));
     let address = stdout
         .lines()
@@ -223,10 +231,10 @@ fn start(mut command: Command, ready: impl Fn(&str) -> Option<SocketAddr>) -> (S
     (address.expect("it says where it listens"), child)
 }
 
-fn start_self(kind: &'static str) -> Server {
+fn start_self(kind: &'static str, core: usize) -> Server {
     let mut command = Command::new(std::env::current_exe().expect("this program is a file"));
     command.args(["--serve", kind]);
-    let (address, child) = start(command, |line| line.parse().ok());
+    let (address, child) = start(command, core, |line| line.parse().ok());
     Server {
         name: kind,
         path: "/items/1",
@@ -263,7 +271,7 @@ fn start_shop(name: &'static str, sampled: Option<&str>, endpoint: &str) -> Serv
         )
         .env("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
         .env("OTEL_TRACES_SAMPLER_ARG", sampled.unwrap_or("0"));
-    let (address, child) = start(command, |line| {
+    let (address, child) = start(command, SERVER_CORE, |line| {
         let ready: serde_json::Value = serde_json::from_str(line).ok()?;
         ready["data"].as_str()?.parse().ok()
     });
@@ -289,9 +297,9 @@ fn start_podinfo(path: &str) -> Server {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    hold_on(0);
+    hold_on(SERVER_CORE);
     let child = command.spawn().expect("podinfo can be started");
-    hold_on(1);
+    hold_on(LOAD_CORE);
     let deadline = Instant::now() + Duration::from_secs(20);
     while TcpStream::connect(address).is_err() {
         assert!(Instant::now() < deadline, "podinfo listens");

@@ -62,10 +62,14 @@ function go(journey, tags, name, wanted, send) {
     timeout: `${PATIENCE_S}s`,
     tags: { name },
   };
+  // From the intent on, as the lab's own users measure: waiting for a connection is waiting too.
+  const began = Date.now();
   const answer = send(params);
+  const took_ms = Date.now() - began;
   const good = answer.status === wanted;
   const all = Object.assign({ journey }, tags);
   failed.add(!good, all);
-  duration.add(answer.timings.duration, all);
+  // What failed kept no promise of speed; it counts above.
+  if (good) duration.add(took_ms, all);
   return { good, answer };
 }

@@ -52,7 +52,7 @@ pub(super) async fn flamegraph(
     let asked = Asked::read(&query.0)?;
     let (role, seconds) = (plane.role, asked.seconds);
     let draw = move |profile: Profile| {
-        let used_s = Duration::from_nanos(profile.total().unsigned_abs()).as_secs_f64();
+        let used_s = profile.used().as_secs_f64();
         let title = format!("{role}: {used_s:.2} s of CPU time in {seconds} s");
         profile.flamegraph(&title)
     };

@@ -13,8 +13,9 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::de::DeserializeOwned;
 use tracing::{Instrument, field};
 
-use super::connections::CountingConnector;
+use super::connections::{CountingConnector, Peer, peer};
 use crate::telemetry::account::{self, Account, Part};
+use crate::telemetry::observe::status_error_type;
 use crate::telemetry::{catalog, context};
 
 /// The largest answer that is read.
@@ -75,7 +76,7 @@ pub struct Client {
     series: Arc<Mutex<HashMap<SeriesKey, Histogram>>>,
 }
 
-type SeriesKey = (Method, String, u16, &'static str);
+type SeriesKey = (Method, Peer, u16, &'static str);
 
 impl Client {
     /// A client that keeps idle connections for 20 seconds.
@@ -116,8 +117,8 @@ impl Client {
             .map_or_else(String::new, ToString::to_string);
         let span = client_span(&method, &uri, resend);
         context::inject(&span, request.headers_mut());
-        let attempt = Attempt::start(self, method, &uri, peer.clone());
-        let exchange = exchange(&self.inner, request, &peer).instrument(span.clone());
+        let attempt = Attempt::start(self, method, &uri, span.clone());
+        let exchange = exchange(&self.inner, request, &peer).instrument(span);
         let result = match timeout {
             None => exchange.await,
             Some(limit) => match tokio::time::timeout(limit, exchange).await {
@@ -125,7 +126,7 @@ impl Client {
                 Err(_) => Err(Error::Timeout(peer, limit)),
             },
         };
-        attempt.finish(&span, &result);
+        attempt.finish(&result);
         result
     }
 
@@ -269,7 +270,8 @@ fn deepest(error: &dyn std::error::Error) -> String {
 struct Attempt<'a> {
     client: &'a Client,
     method: Method,
-    peer: String,
+    peer: Peer,
+    span: tracing::Span,
     started: Instant,
     active: Gauge,
     account: Option<Arc<Account>>,
@@ -277,14 +279,16 @@ struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    fn start(client: &'a Client, method: Method, uri: &Uri, peer: String) -> Self {
-        let (host, port) = address(uri);
+    fn start(client: &'a Client, method: Method, uri: &Uri, span: tracing::Span) -> Self {
+        let peer = peer(uri);
+        let (host, port) = peer.clone();
         let active = catalog::http_client_active_requests(host, port);
         active.increment(1.0);
         Self {
             client,
             method,
             peer,
+            span,
             started: Instant::now(),
             active,
             account: account::current(),
@@ -292,18 +296,15 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    fn finish(mut self, span: &tracing::Span, result: &Result<Answer, Error>) {
+    fn finish(mut self, result: &Result<Answer, Error>) {
         self.outcome = match result {
-            Ok(answer) => (answer.status.as_u16(), status_error(answer.status)),
+            // To a client both 4xx and 5xx are errors (semantic conventions).
+            Ok(answer) => {
+                let status = answer.status.as_u16();
+                (status, status_error_type(status))
+            }
             Err(error) => (0, error.kind()),
         };
-        if self.outcome.0 > 0 {
-            span.record("http.response.status_code", i64::from(self.outcome.0));
-        }
-        if !self.outcome.1.is_empty() {
-            span.record("error.type", self.outcome.1);
-            span.record("otel.status_code", "ERROR");
-        }
     }
 }
 
@@ -315,6 +316,14 @@ impl Drop for Attempt<'_> {
             account.charge(Part::Downstream, elapsed);
         }
         let (status, error_type) = self.outcome;
+        if status > 0 {
+            let status = i64::from(status);
+            self.span.record("http.response.status_code", status);
+        }
+        if !error_type.is_empty() {
+            self.span.record("error.type", error_type);
+            self.span.record("otel.status_code", "ERROR");
+        }
         let key = (self.method.clone(), self.peer.clone(), status, error_type);
         let mut series = self
             .client
@@ -322,7 +331,7 @@ impl Drop for Attempt<'_> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let histogram = series.entry(key).or_insert_with(|| {
-            let (host, port) = self.peer.rsplit_once(':').unwrap_or((&self.peer, "80"));
+            let (host, port) = self.peer.clone();
             let code = if status == 0 {
                 String::new()
             } else {
@@ -330,34 +339,12 @@ impl Drop for Attempt<'_> {
             };
             catalog::http_client_request_duration_seconds(
                 self.method.to_string(),
-                host.to_owned(),
-                port.to_owned(),
+                host,
+                port,
                 code,
                 error_type,
             )
         });
         histogram.record(elapsed.as_secs_f64());
-    }
-}
-
-fn address(uri: &Uri) -> (String, String) {
-    let port = uri.port_u16().unwrap_or(80);
-    (uri.host().unwrap_or_default().to_owned(), port.to_string())
-}
-
-/// To a client both 4xx and 5xx are errors (semantic conventions).
-fn status_error(status: StatusCode) -> &'static str {
-    match status.as_u16() {
-        ..400 => "",
-        409 => "409",
-        429 => "429",
-        402 => "402",
-        404 => "404",
-        422 => "422",
-        400..500 => "4xx",
-        502 => "502",
-        503 => "503",
-        504 => "504",
-        _ => "5xx",
     }
 }

@@ -18,52 +18,60 @@ use tower::Service;
 use crate::telemetry::catalog;
 use crate::telemetry::catalog::Gauge;
 
+/// A server as the labels `server_address` and `server_port` name it.
+pub(super) type Peer = (String, String);
+
+/// Whom a URL is for.
+pub(super) fn peer(uri: &Uri) -> Peer {
+    let port = uri.port_u16().unwrap_or(80);
+    (uri.host().unwrap_or_default().to_owned(), port.to_string())
+}
+
 /// Opens connections that are counted while they live.
 #[derive(Debug, Clone)]
 pub(super) struct CountingConnector(pub(super) HttpConnector);
 
 impl Service<Uri> for CountingConnector {
-    type Response = Counted;
+    type Response = OpenConnection;
     type Error = <HttpConnector as Service<Uri>>::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Counted, Self::Error>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<OpenConnection, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.0.poll_ready(context)
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let port = uri.port_u16().map_or_else(String::new, |p| p.to_string());
-        let host = uri.host().unwrap_or_default().to_owned();
+        let (host, port) = peer(&uri);
         let open = catalog::http_client_open_connections(host, port);
         let connecting = self.0.call(uri);
         Box::pin(async move {
             let stream = connecting.await?;
             open.increment(1.0);
-            Ok(Counted { stream, open })
+            Ok(OpenConnection { stream, open })
         })
     }
 }
 
 /// An open connection.
 #[derive(Debug)]
-pub(super) struct Counted {
+pub(super) struct OpenConnection {
     stream: TokioIo<TcpStream>,
     open: Gauge,
 }
 
-impl Drop for Counted {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.open.decrement(1.0);
     }
 }
 
-impl Connection for Counted {
+impl Connection for OpenConnection {
     fn connected(&self) -> Connected {
         self.stream.connected()
     }
 }
 
-impl Read for Counted {
+impl Read for OpenConnection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -73,7 +81,7 @@ impl Read for Counted {
     }
 }
 
-impl Write for Counted {
+impl Write for OpenConnection {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

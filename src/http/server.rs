@@ -74,7 +74,7 @@ pub async fn serve(
         };
         let (stream, place) = accepted;
         let (router, stop) = (router.clone(), stop.clone());
-        let counted = Counted::new(open.clone());
+        let counted = OpenCount::new(open.clone());
         connections.spawn(async move {
             connection(stream, router, limits, stop).await;
             drop((counted, place));
@@ -89,16 +89,16 @@ pub async fn serve(
 }
 
 /// Counts a connection as open while it lives, however it ends.
-struct Counted(Gauge);
+struct OpenCount(Gauge);
 
-impl Counted {
+impl OpenCount {
     fn new(open: Gauge) -> Self {
         open.increment(1.0);
         Self(open)
     }
 }
 
-impl Drop for Counted {
+impl Drop for OpenCount {
     fn drop(&mut self) {
         self.0.decrement(1.0);
     }

@@ -66,8 +66,8 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// What the allocator holds for this process, in bytes.
-#[derive(Debug, Clone, Copy)]
+/// What the allocators hold for this process, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Held {
     /// Asked for and not given back.
     pub(super) used: f64,
@@ -75,14 +75,24 @@ pub(super) struct Held {
     pub(super) free: f64,
 }
 
-/// Asks the allocator; `None` where it does not say. Takes its locks one after the other, for some microseconds
-/// to milliseconds: for scrapes, not for requests.
-#[cfg(all(target_env = "gnu", not(feature = "jemalloc")))]
+/// Asks the allocators; `None` where none of them says. Takes their locks one after the other, for some
+/// microseconds to milliseconds: for scrapes, not for requests.
+pub(super) fn held() -> Option<Held> {
+    let parts = [by_the_system(), by_jemalloc()];
+    let known = parts.into_iter().flatten();
+    known.reduce(|sum, part| Held {
+        used: sum.used + part.used,
+        free: sum.free + part.free,
+    })
+}
+
+/// The system's: of everything, or beside jemalloc of what C code asks for, as SQLite does.
+#[cfg(target_env = "gnu")]
 #[expect(
     clippy::unnecessary_wraps,
-    reason = "this allocator always says; the others do not"
+    reason = "this allocator always says; others do not"
 )]
-pub(super) fn held() -> Option<Held> {
+fn by_the_system() -> Option<Held> {
     // SAFETY: takes no argument and fills a structure of numbers; it may be called from any thread at any time.
     let info = unsafe { libc::mallinfo2() };
     Some(Held {
@@ -91,9 +101,28 @@ pub(super) fn held() -> Option<Held> {
     })
 }
 
-/// Asks the allocator; `None` where it does not say.
-#[cfg(not(all(target_env = "gnu", not(feature = "jemalloc"))))]
-pub(super) fn held() -> Option<Held> {
+#[cfg(not(target_env = "gnu"))]
+fn by_the_system() -> Option<Held> {
+    None
+}
+
+#[cfg(feature = "jemalloc")]
+fn by_jemalloc() -> Option<Held> {
+    use tikv_jemalloc_ctl::{epoch, stats};
+    // Its numbers are those of the last epoch.
+    epoch::advance().ok()?;
+    let (allocated, resident) = (
+        stats::allocated::read().ok()?,
+        stats::resident::read().ok()?,
+    );
+    Some(Held {
+        used: allocated as f64,
+        free: resident.saturating_sub(allocated) as f64,
+    })
+}
+
+#[cfg(not(feature = "jemalloc"))]
+fn by_jemalloc() -> Option<Held> {
     None
 }
 
@@ -123,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    #[cfg(all(target_env = "gnu", not(feature = "jemalloc")))]
+    #[cfg(any(target_env = "gnu", feature = "jemalloc"))]
     fn what_is_kept_is_held() {
         let used = || held().unwrap().used;
         let before = used();

@@ -6,6 +6,7 @@
 //! whose body was not wanted to its end was cancelled, whatever its status. The guard belongs to one route, and
 //! its handles are cached: a request builds no label.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
@@ -134,6 +135,11 @@ impl Route {
 }
 
 impl Outcome {
+    /// Whether the server failed, or nobody stayed for all of the answer. What a client did wrong has no type.
+    fn has_failed(self) -> bool {
+        !self.error_type.is_empty()
+    }
+
     fn series(self, route: &'static str) -> Histogram {
         let code = match self.status {
             0 => String::new(),
@@ -156,11 +162,33 @@ fn method_index(method: &Method) -> usize {
 
 fn default_error_type(status: u16) -> &'static str {
     match status {
+        500.. => status_error_type(status),
+        _ => "",
+    }
+}
+
+/// The label `error_type` of an answer that has no better word for its error than its status.
+#[must_use]
+pub fn status_error_type(status: u16) -> &'static str {
+    match status {
+        400 => "400",
+        401 => "401",
+        402 => "402",
+        404 => "404",
+        405 => "405",
+        408 => "408",
+        409 => "409",
+        413 => "413",
+        415 => "415",
+        422 => "422",
+        429 => "429",
+        431 => "431",
         500 => "500",
         502 => "502",
         503 => "503",
         504 => "504",
-        501.. => "5xx",
+        _ if status >= 500 => "5xx",
+        _ if status >= 400 => "4xx",
         _ => "",
     }
 }
@@ -309,10 +337,12 @@ impl Guard {
                 );
             }};
         }
-        match self.outcome.status {
-            0 | 500.. => tell!(WARN),
-            _ if elapsed >= SLOW => tell!(INFO),
-            _ => tell!(DEBUG),
+        if self.outcome.has_failed() {
+            tell!(WARN);
+        } else if elapsed >= SLOW {
+            tell!(INFO);
+        } else {
+            tell!(DEBUG);
         }
     }
 
@@ -325,7 +355,7 @@ impl Guard {
         if !self.outcome.error_type.is_empty() {
             span.record("error.type", self.outcome.error_type);
         }
-        if self.outcome.status >= 500 {
+        if self.outcome.has_failed() {
             span.record("otel.status_code", "ERROR");
         }
         for (part, field) in Part::ALL.into_iter().zip(PART_FIELDS) {
@@ -439,9 +469,16 @@ static ROUTES: Mutex<Vec<Weak<Route>>> = Mutex::new(Vec::new());
 
 /// Sets the age of the oldest request under way at each route; zero where there is none.
 pub(super) fn collect() {
-    for route in lock(&ROUTES).iter().filter_map(Weak::upgrade) {
+    let routes = lock(&ROUTES);
+    // Two servers of one process share the gauges of the routes that both have, as `unmatched`.
+    let mut ages: HashMap<&str, (f64, Arc<Route>)> = HashMap::new();
+    for route in routes.iter().filter_map(Weak::upgrade) {
         let oldest = lock(&route.in_flight).oldest();
         let age = oldest.map_or(0.0, |started| started.elapsed().as_secs_f64());
+        let (known, _) = ages.entry(route.name).or_insert((0.0, route));
+        *known = known.max(age);
+    }
+    for (age, route) in ages.into_values() {
         route.oldest.set(age);
     }
 }

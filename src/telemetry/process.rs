@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use super::{alloc, catalog};
 
-/// Sets the gauges. What `/proc` does not tell (another operating system) stays at zero.
+/// Sets the gauges. What `/proc` does not tell (another operating system) is absent.
 pub(super) fn collect() {
     if let Some(memory) = fs::read_to_string("/proc/self/statm")
         .ok()

@@ -217,6 +217,50 @@ fn a_client_that_leaves_in_the_middle_of_the_body_is_counted() {
 }
 
 #[test]
+fn a_body_that_breaks_is_an_error_whatever_its_status_was() {
+    let handler = async || {
+        let (mut sender, body) = Channel::<Bytes, axum::Error>::new(1);
+        tokio::spawn(async move {
+            let chunk = Bytes::from_static(b"half of it");
+            sender.send_data(chunk).await.unwrap();
+            sender.abort(axum::Error::new("the rest is lost"));
+        });
+        Body::new(body)
+    };
+    let server = Server::start(routes(8).on(Method::GET, "/broken/body", &[200], handler));
+    server.leave("/broken/body", |stream| {
+        let mut answer = Vec::new();
+        // Closed in the middle: to the client the answer is not whole.
+        drop(stream.read_to_end(&mut answer));
+        assert!(!answer.ends_with(b"0\r\n\r\n"), "{answer:?}");
+    });
+    let rest = ",http_response_status_code=\"200\",error_type=\"body\"";
+    assert_counted(1.0, "/broken/body", &labels("GET", "/broken/body", rest));
+}
+
+#[test]
+fn two_servers_with_one_route_tell_the_oldest_request_of_both() {
+    let (entered, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (inside, wait) = (Arc::clone(&entered), Arc::clone(&release));
+    let hanging = move || async move {
+        inside.notify_one();
+        wait.notified().await;
+    };
+    let route = "/in/both";
+    let first = Server::start(routes(8).on(Method::GET, route, &[200], hanging));
+    let _second = Server::start(routes(8).on(Method::GET, route, &[200], async || ()));
+    let age = || {
+        let name = "firedrill_http_server_oldest_request_age_seconds";
+        metric(&scrape(), name, "http_route=\"/in/both\"")
+    };
+    first.leave(route, |_| {
+        first.runtime.block_on(entered.notified());
+        wait_for("the age of the request", || age() > 0.0);
+    });
+    release.notify_one();
+}
+
+#[test]
 fn a_body_is_counted_until_its_end_and_its_headers_apart() {
     let finish = Arc::new(Notify::new());
     let finishing = Arc::clone(&finish);

@@ -190,7 +190,7 @@ fn a_cpu_profile_names_what_the_processor_did() {
         .sample
         .iter()
         .map(|sample| profile.stack(sample))
-        .find(|stack| stack[0].contains("argon2::") || stack[1].contains("argon2::"));
+        .find(|stack| stack.iter().take(2).any(|name| name.contains("argon2::")));
     let login = login.expect("hashing is most of what a login costs");
     assert!(
         login.iter().any(|name| name.contains("firedrill::")),

@@ -11,9 +11,15 @@ use serde_json::Value;
 use crate::support::{ORDER, Shop, connect, get, put, send, wait_for};
 use crate::traces::{exporting, receiver};
 
-/// Names as a reader of the instruments meets them: `metric NAME{LABELS}`, `span NAME{ATTRIBUTES}`, `log TARGET
-/// MESSAGE`.
-type Names = BTreeSet<String>;
+/// What a reader of the instruments meets.
+#[derive(Default)]
+struct Told {
+    /// Names: `metric NAME: LABEL`, `span SERVICE NAME: ATTRIBUTE`, `log TARGET MESSAGE: FIELD`. The same whatever the
+    /// option is.
+    names: BTreeSet<String>,
+    /// Values of labels and sentences of help, which differ with what happened.
+    words: BTreeSet<String>,
+}
 
 /// Words that would say that something is wrong on purpose.
 const SPOILERS: &[&str] = &[
@@ -38,47 +44,55 @@ fn names_do_not_depend_on_the_option_and_do_not_tell_it() {
         .filter(|choice| choice.roles.contains(&"shop"))
     {
         let [poor, sound] = [ChoiceOption::Poor, ChoiceOption::Sound].map(|o| told(choice, o));
-        let only = |one: &Names, other: &Names| one.difference(other).cloned().collect::<Vec<_>>();
+        let only = |one: &Told, other: &Told| {
+            let difference = one.names.difference(&other.names);
+            difference.cloned().collect::<Vec<_>>()
+        };
         let (in_poor, in_sound) = (only(&poor, &sound), only(&sound, &poor));
         assert!(
             in_poor.is_empty() && in_sound.is_empty(),
             "{}: only under poor {in_poor:#?}, only under sound {in_sound:#?}",
             choice.name
         );
-        for name in &sound {
+        for name in [&poor, &sound]
+            .into_iter()
+            .flat_map(|told| told.names.iter().chain(&told.words))
+        {
             // Our own name is the prefix of what no convention names, and the kernel's page faults are none of ours.
             let text = name.to_lowercase();
             let text = text.replace("firedrill", "").replace("paging_fault", "");
             let spoiled = SPOILERS.iter().find(|word| text.contains(**word));
             assert_eq!(spoiled, None, "{name}");
         }
-        assert!(sound.len() > 60, "{sound:#?}");
+        assert!(sound.names.len() > 60, "{:#?}", sound.names);
     }
 }
 
 /// Everything that shop and payments name while the same things happen to them.
-fn told(choice: &Choice, option: ChoiceOption) -> Names {
+fn told(choice: &Choice, option: ChoiceOption) -> Told {
     let (endpoint, received) = receiver();
     let mut lab = Shop::start_telling(&exporting(&endpoint));
     let body = format!(r#"{{"option":"{}"}}"#, option.name());
     let path = format!("/choices/{}", choice.name);
     assert_eq!(put(&lab.shop.control, &path, &body).status, 200);
     everything_happens(&lab);
-    let mut names = Names::new();
+    let mut told = Told::default();
     for role in [&lab.shop, &lab.payments] {
-        metrics(&get(&role.control, "/metrics").body, &mut names);
+        metrics(&get(&role.control, "/metrics").body, &mut told);
     }
     for role in [&mut lab.shop, &mut lab.payments] {
         role.process.signal("TERM");
         assert_eq!(role.process.exit_code(), Some(0), "{}", role.process.log());
-        events(&role.process.log(), &mut names);
+        events(&role.process.log(), &mut told);
     }
     for (service, span) in received.lock().unwrap().iter() {
+        told.names.insert(format!("span {service} {}", span.name));
         for attribute in &span.attributes {
-            names.insert(format!("span {service} {}: {}", span.name, attribute.key));
+            told.names
+                .insert(format!("span {service} {}: {}", span.name, attribute.key));
         }
     }
-    names
+    told
 }
 
 /// Good days, bad input, a bank that fails, one that is slow and one that does not answer.
@@ -156,26 +170,36 @@ fn impatient_order(shop: &str) -> TcpStream {
     stream
 }
 
-fn metrics(text: &str, names: &mut Names) {
-    for line in text.lines().filter(|line| !line.starts_with('#')) {
+fn metrics(text: &str, told: &mut Told) {
+    for line in text.lines() {
+        if line.starts_with('#') {
+            told.words.insert(line.to_owned());
+            continue;
+        }
         let Some((series, _)) = line.rsplit_once(' ') else {
             continue;
         };
         let (name, labels) = series.split_once('{').unwrap_or((series, ""));
         // A route in a value may hold braces, but no value holds a quote.
-        let parts: Vec<_> = labels.split('"').step_by(2).collect();
-        let keys = parts.iter().map(|part| part.trim_matches([',', '=', '}']));
+        let parts = labels.split('"');
+        let keys = parts.clone().step_by(2);
+        let keys = keys.map(|part| part.trim_matches([',', '=', '}']));
         for key in keys.filter(|key| !key.is_empty()) {
-            names.insert(format!("metric {name}: {key}"));
+            told.names.insert(format!("metric {name}: {key}"));
         }
-        names.insert(format!("metric {name}"));
+        let values = parts.skip(1).step_by(2);
+        told.words.extend(values.map(ToOwned::to_owned));
+        told.names.insert(format!("metric {name}"));
     }
 }
 
-fn events(log: &str, names: &mut Names) {
+fn events(log: &str, told: &mut Told) {
     for line in log.lines() {
         let event: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
-        let told = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
-        names.insert(format!("log {} {}", told("target"), told("message")));
+        let text = |key: &str| event[key].as_str().unwrap_or_default();
+        let name = format!("log {} {}", text("target"), text("message"));
+        let fields = event.as_object().into_iter().flat_map(|event| event.keys());
+        told.names
+            .extend(fields.map(|field| format!("{name}: {field}")));
     }
 }

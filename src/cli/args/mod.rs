@@ -71,6 +71,20 @@ pub(super) struct Common {
     #[arg(
         long,
         global = true,
+        env = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+        hide = true
+    )]
+    otel_exporter_otlp_traces_protocol: Option<String>,
+    #[arg(
+        long,
+        global = true,
+        env = "OTEL_EXPORTER_OTLP_LOGS_PROTOCOL",
+        hide = true
+    )]
+    otel_exporter_otlp_logs_protocol: Option<String>,
+    #[arg(
+        long,
+        global = true,
         env = "OTEL_BSP_MAX_QUEUE_SIZE",
         default_value = "2048",
         value_parser = clap::value_parser!(u32).range(1..=1_000_000),
@@ -90,11 +104,29 @@ impl Common {
             );
         }
         match self.otel_logs_exporter.as_deref() {
-            None | Some("" | "none" | "otlp") => Ok(()),
-            Some(other) => Err(format!(
-                "OTEL_LOGS_EXPORTER cannot be {other:?}; allowed: otlp, or none (the default)"
-            )),
+            None | Some("" | "none" | "otlp") => {}
+            Some(other) => {
+                return Err(format!(
+                    "OTEL_LOGS_EXPORTER cannot be {other:?}; allowed: otlp, or none (the default)"
+                ));
+            }
         }
+        let protocol = self.protocol(self.otel_exporter_otlp_logs_protocol.as_ref());
+        match protocol.map(String::as_str) {
+            Some(other) if self.log_export() && !matches!(other, "" | "http/protobuf") => {
+                Err(format!(
+                    "log records leave over http/protobuf only, and OTEL_EXPORTER_OTLP_PROTOCOL is {other:?}; \
+                    set OTEL_EXPORTER_OTLP_LOGS_PROTOCOL=http/protobuf, and OTEL_EXPORTER_OTLP_LOGS_ENDPOINT to \
+                    where the collector takes it"
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The protocol of one signal: the variable of its own, or the one of all.
+    fn protocol<'a>(&'a self, own: Option<&'a String>) -> Option<&'a String> {
+        own.or(self.otel_exporter_otlp_protocol.as_ref())
     }
 
     /// How spans are exported; `None` if they are not.
@@ -107,7 +139,9 @@ impl Common {
                 self.otel_traces_sampler.clone(),
                 self.otel_traces_sampler_arg.clone(),
             ),
-            protocol: self.otel_exporter_otlp_protocol.clone(),
+            protocol: self
+                .protocol(self.otel_exporter_otlp_traces_protocol.as_ref())
+                .cloned(),
             queue_max: self.otel_bsp_max_queue_size as usize,
         })
     }

@@ -6,14 +6,16 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
+use rustix::time::{ClockId, clock_gettime};
+
 use super::ticks::Ticks;
 use super::unwind::Unwinder;
-use super::{HZ_MAX, NotTaken, Profile, Stack, Taken, Turn, images};
+use super::{HZ_MAX, NotTaken, OneAtATime, Profile, Stack, Taken, images};
 
 /// How often the waiting samples are looked after.
 const PAUSE: Duration = Duration::from_millis(5);
 
-static TURN: Turn = Turn::new();
+static TURN: OneAtATime = OneAtATime::new();
 
 /// The turn to take a CPU profile; nobody else's until it, or the profile, is dropped.
 #[derive(Debug)]
@@ -39,6 +41,7 @@ impl CpuTurn {
         let mut unwinder = Unwinder::new(&images);
         let mut stacks: HashMap<Stack, Vec<i64>> = HashMap::new();
         let (began, clock) = (SystemTime::now(), Instant::now());
+        let used_before = used();
         let ticks = Ticks::start(hz).map_err(unavailable)?;
         let period = i64::from(1_000_000_000 / hz);
         let mut drain = || {
@@ -60,11 +63,9 @@ impl CpuTurn {
             drain();
         }
         ticks.pause();
+        let used = used().saturating_sub(used_before);
         drain();
-        let mut remarks = Vec::new();
-        if ticks.lost() > 0 {
-            remarks.push(format!("{} samples were lost", ticks.lost()));
-        }
+        let sampled = stacks.values().map(|values| values[1]).sum::<i64>();
         Ok(Profile {
             measures: vec![("samples", "count"), ("cpu", "nanoseconds")],
             period,
@@ -72,8 +73,52 @@ impl CpuTurn {
             lasted: clock.elapsed(),
             stacks,
             images,
-            remarks,
+            used,
+            remarks: remarks(ticks.lost(), sampled, used),
             _turn: self.0,
         })
+    }
+}
+
+/// CPU time of all threads of this process until now.
+fn used() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// What is wrong with the samples, if something is. The kernel looks at the timer at its own ticks and keeps one signal
+/// in wait, so that of many cores at work it misses some.
+fn remarks(lost: u64, sampled_ns: i64, used: Duration) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if lost > 0 {
+        remarks.push(format!("{lost} samples were lost"));
+    }
+    let sampled = Duration::from_nanos(sampled_ns.unsigned_abs());
+    let off = sampled.abs_diff(used);
+    if off > used / 10 && off > Duration::from_millis(100) {
+        let (sampled, used) = (sampled.as_secs_f64(), used.as_secs_f64());
+        remarks.push(format!(
+            "the samples stand for {sampled:.2} s, but the process used {used:.2} s"
+        ));
+    }
+    remarks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_that_do_not_add_up_are_remarked() {
+        let second = Duration::from_secs(1);
+        assert_eq!(remarks(0, 950_000_000, second), Vec::<String>::new());
+        let told = remarks(3, 700_000_000, second);
+        assert_eq!(told[0], "3 samples were lost");
+        assert!(
+            told[1].contains("0.70 s") && told[1].contains("1.00 s"),
+            "{told:?}"
+        );
+        let few = remarks(0, 0, Duration::from_millis(50));
+        assert_eq!(few, Vec::<String>::new(), "a tick or two are no finding");
     }
 }

@@ -30,7 +30,7 @@ mod jemalloc {
     use std::os::fd::AsRawFd;
     use std::time::{Duration, SystemTime};
 
-    use super::super::{Stack, Turn, images};
+    use super::super::{OneAtATime, Stack, images};
     use super::{NotTaken, Profile};
 
     /// What jemalloc reads before the first allocation, under the name that its prefixed build looks for.
@@ -46,7 +46,7 @@ mod jemalloc {
     // SAFETY: it points to a constant that nobody writes to.
     unsafe impl Sync for Configuration {}
 
-    static TURN: Turn = Turn::new();
+    static TURN: OneAtATime = OneAtATime::new();
 
     /// Tells who holds the memory now. Blocks.
     pub fn heap() -> Result<Profile, NotTaken> {
@@ -65,6 +65,7 @@ mod jemalloc {
             lasted: Duration::ZERO,
             stacks,
             images,
+            used: Duration::ZERO,
             remarks: Vec::new(),
             _turn: turn,
         };
@@ -125,7 +126,8 @@ mod jemalloc {
                 .split_ascii_whitespace()
                 // An address is where the callee returns to; the call stands before it.
                 .map(|address| {
-                    u64::from_str_radix(address.trim_start_matches("0x"), 16).map(|a| a - 1)
+                    u64::from_str_radix(address.trim_start_matches("0x"), 16)
+                        .map(|address| address.saturating_sub(1))
                 })
                 .collect::<Result<_, _>>()
                 .ok()?;

@@ -46,6 +46,8 @@ pub struct Profile {
     lasted: Duration,
     stacks: HashMap<Stack, Vec<i64>>,
     images: Vec<images::Image>,
+    /// The CPU time that the process used meanwhile, by the kernel's account; zero where none was sampled.
+    used: Duration,
     /// What a reader should know about how it was taken.
     remarks: Vec<String>,
     _turn: Taken,
@@ -71,6 +73,12 @@ impl Profile {
             .values()
             .filter_map(|values| values.last())
             .sum()
+    }
+
+    /// The CPU time that the process used while it was taken, by the kernel's account and not by the samples.
+    #[must_use]
+    pub fn used(&self) -> Duration {
+        self.used
     }
 
     /// The names at every address that occurs.
@@ -100,15 +108,15 @@ pub enum NotTaken {
     Unavailable(String),
 }
 
-/// One at a time.
+/// Whether somebody has the turn.
 #[derive(Debug)]
-struct Turn(AtomicBool);
+struct OneAtATime(AtomicBool);
 
 /// Somebody's turn, until it is dropped.
 #[derive(Debug)]
-struct Taken(&'static Turn);
+struct Taken(&'static OneAtATime);
 
-impl Turn {
+impl OneAtATime {
     const fn new() -> Self {
         Self(AtomicBool::new(false))
     }

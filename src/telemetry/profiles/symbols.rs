@@ -1,7 +1,8 @@
 //! From addresses to the names of functions.
 //!
-//! The symbol table names every function that was compiled (of a stripped library, those that it offers to others); the line tables of our own code name, beyond that, those
-//! that the compiler has merged into their callers, and where the source stands.
+//! The symbol table names every function that was compiled (of a stripped library, those that it offers to others); the
+//! line tables of our own code name, beyond that, those that the compiler has merged into their callers, and where the
+//! source stands.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -75,6 +75,22 @@ fn work_shows_under_its_own_name_and_its_stack_is_whole() {
 }
 
 #[test]
+fn the_samples_add_up_to_the_time_that_was_used() {
+    let work = |done: &AtomicBool| {
+        std::thread::scope(|scope| {
+            scope.spawn(|| burn_the_processor(done));
+            burn_the_processor(done);
+        });
+    };
+    while_working(work, |profile| {
+        let sampled = Duration::from_nanos(profile.total().unsigned_abs());
+        let used = profile.used();
+        assert!(used > Duration::from_millis(500), "{used:?}");
+        assert!(sampled.abs_diff(used) < used / 4, "{sampled:?} of {used:?}");
+    });
+}
+
+#[test]
 fn it_is_safe_where_an_unwinder_in_the_handler_would_not_be() {
     // Panics hold the unwinder's locks, allocations the allocator's: a handler that took either would stand still.
     let work = |done: &AtomicBool| {

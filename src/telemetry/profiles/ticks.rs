@@ -1,9 +1,10 @@
 //! The timer that ticks with the process's CPU time, and the signal handler that copies a stack at each tick.
 //!
-//! A handler may interrupt anything: the allocator, a lock's owner, the unwinder of a panic. It therefore calls only
-//! what the system promises to be safe there (`pread`, `prctl`), takes no lock and allocates nothing: the
-//! places that it writes to lie ready in the process's image. Stacks are read through `/proc/self/mem`, where a wrong
-//! address is an error and not a crash.
+//! A handler may interrupt anything: the allocator, a lock's owner, the unwinder of a panic. It therefore asks the kernel
+//! directly, by `syscall`, which keeps nothing but `errno`; it takes no lock and allocates nothing: the places that
+//! it writes to lie ready in the process's image. Stacks are read through `/proc/self/mem`, where a wrong address is an
+//! error and not a crash. The handler runs on the stack that it interrupts and needs some hundred bytes of it: it moves
+//! one pointer at a time, and the kernel does the copying.
 
 #![expect(
     unsafe_code,
@@ -143,12 +144,19 @@ fn copy(memory: c_int, registers: Registers) {
     let sample = unsafe { &mut *place.sample.get() };
     sample.registers = registers;
     // SAFETY: the kernel writes 16 bytes at most, which is what `name` holds.
-    unsafe { libc::prctl(libc::PR_GET_NAME, sample.name.as_mut_ptr()) };
+    unsafe { libc::syscall(libc::SYS_prctl, libc::PR_GET_NAME, sample.name.as_mut_ptr()) };
     // An address beyond i64 is no stack's; nothing is copied then.
     let from = i64::try_from(registers.stack).unwrap_or(-1);
     // SAFETY: the kernel writes at most as many bytes as the buffer has, or says that it could not read.
-    let copied =
-        unsafe { libc::pread64(memory, sample.stack.as_mut_ptr().cast(), STACK_BYTES, from) };
+    let copied = unsafe {
+        libc::syscall(
+            libc::SYS_pread64,
+            memory,
+            sample.stack.as_mut_ptr(),
+            STACK_BYTES,
+            from,
+        )
+    };
     sample.copied = usize::try_from(copied).unwrap_or(0);
     place.state.store(FULL, Ordering::Release);
 }
