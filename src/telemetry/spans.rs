@@ -5,7 +5,7 @@
 
 /// A span, as it is exported.
 #[derive(Debug, Clone, Copy)]
-pub struct Kept {
+pub struct ExportedSpan {
     /// Its name; words in capitals stand for what differs.
     pub name: &'static str,
     /// `server`, `client`, `consumer` or `internal`.
@@ -17,14 +17,14 @@ pub struct Kept {
 }
 
 /// Every span.
-pub const SPANS: &[Kept] = &[
-    Kept {
+pub const SPANS: &[ExportedSpan] = &[
+    ExportedSpan {
         name: "JOURNEY",
         kind: "internal",
         help: "What a user did (`browse`, `order`, `login`, `search`), from start to answer; the root of its trace.",
         attributes: &["error.type"],
     },
-    Kept {
+    ExportedSpan {
         name: "METHOD ROUTE",
         kind: "server",
         help: "A request in the server, until the last byte of its answer was handed over; only `METHOD` if no route matched.",
@@ -44,7 +44,7 @@ pub const SPANS: &[Kept] = &[
             "firedrill.allocated_bytes",
         ],
     },
-    Kept {
+    ExportedSpan {
         name: "METHOD",
         kind: "client",
         help: "One attempt of an outgoing request.",
@@ -58,7 +58,7 @@ pub const SPANS: &[Kept] = &[
             "url.full",
         ],
     },
-    Kept {
+    ExportedSpan {
         name: "OPERATION TABLE",
         kind: "client",
         help: "One operation of the database, on its connection; the wait for one is not in it.",
@@ -69,13 +69,13 @@ pub const SPANS: &[Kept] = &[
             "error.type",
         ],
     },
-    Kept {
+    ExportedSpan {
         name: "bank slot",
         kind: "internal",
         help: "A charge in its slot at the bank; the wait in the bank's queue is before it.",
         attributes: &[],
     },
-    Kept {
+    ExportedSpan {
         name: "process outbox",
         kind: "consumer",
         help: "A delivery of the outbox: a trace of its own, with a link to each order that it is for.",

@@ -12,7 +12,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use prost::Message;
 
-use firedrill::telemetry::spans::{Kept, SPANS};
+use firedrill::telemetry::spans::{ExportedSpan, SPANS};
 
 use crate::support::{ORDER, Role, send, wait_for};
 
@@ -214,7 +214,7 @@ fn an_order_is_one_trace_from_the_user_to_the_bank() {
 }
 
 /// What the table of spans calls this one: capitals stand for what differs.
-fn documented(service: &str, span: &Span) -> &'static Kept {
+fn documented(service: &str, span: &Span) -> &'static ExportedSpan {
     let word = |name: &str| name.chars().all(|c| c.is_ascii_uppercase());
     let words: Vec<&str> = span.name.split(' ').collect();
     let name = match (span.kind(), &words[..]) {
