@@ -64,6 +64,7 @@ fn up(args: &UpArgs, common: &args::Common) -> Result<(), String> {
 /// What `up` is to do; what it would have to refuse later is refused here, before anything starts.
 fn plan(args: &UpArgs, common: &args::Common, dir: PathBuf) -> Result<up::Plan, String> {
     crate::traffic::load::Load::new(args.rate)?;
+    common.check_log_export_of_a_lab()?;
     Ok(up::Plan {
         binary: own_binary()?,
         dir,

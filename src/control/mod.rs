@@ -90,6 +90,10 @@ impl Plane {
                     let limits = Limits {
                         listener: "control",
                         connections_max: 128,
+                        // Well within the supervisor's patience: whoever takes every place loses it again before a
+                        // role that is well is taken for stuck.
+                        header_timeout: Duration::from_secs(5),
+                        write_timeout: Duration::from_secs(5),
                         ..Limits::default()
                     };
                     // It answers until the process ends, also while the data plane drains.

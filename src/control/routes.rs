@@ -20,6 +20,7 @@ use super::{Plane, auth, debug, shocks};
 use crate::choices::ChoiceOption;
 use crate::http::Problem;
 use crate::http::extract::JsonBody;
+use crate::http::routes::method_not_allowed;
 use crate::telemetry::Format;
 
 /// The routes of `plane`, and the role's own in `more`.
@@ -47,6 +48,7 @@ pub(super) fn router(plane: Plane, more: Router) -> Router {
         .route("/readyz", get(readyz))
         .with_state(plane)
         .merge(guarded)
+        .method_not_allowed_fallback(method_not_allowed)
 }
 
 async fn metrics(State(plane): State<Plane>, headers: HeaderMap) -> Response {
@@ -76,7 +78,10 @@ async fn choices(State(plane): State<Plane>) -> Json<Value> {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "an object with option and, if wanted, ttl_s"
+)]
 struct SetChoice {
     option: String,
     ttl_s: Option<Value>,
@@ -143,7 +148,10 @@ async fn log(State(plane): State<Plane>) -> Json<Value> {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "an object with filter and, if wanted, ttl_s"
+)]
 struct SetLog {
     filter: String,
     ttl_s: Option<Value>,
@@ -170,7 +178,7 @@ async fn set_log(
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with how")]
 struct Exit {
     how: String,
 }

@@ -189,14 +189,21 @@ impl Default for Client {
 /// with it and shows an `example`.
 pub fn base_url(flag: &str, text: &str, example: &str) -> Result<String, String> {
     let url = text.trim().trim_end_matches('/');
-    let valid = url
-        .parse::<Uri>()
-        .is_ok_and(|uri| uri.scheme_str() == Some("http") && uri.host().is_some());
-    if valid {
+    let is_base = |uri: Uri| {
+        let Some(authority) = uri.authority() else {
+            return false;
+        };
+        let port = authority.as_str().strip_prefix(authority.host());
+        // A number that is no port is parsed as none; one's name and password go into the token, not here.
+        let port_is_one =
+            port.is_some_and(|port| port.is_empty() || authority.port_u16().is_some());
+        uri.scheme_str() == Some("http") && port_is_one && uri.query().is_none()
+    };
+    if url.parse().is_ok_and(is_base) {
         return Ok(url.into());
     }
     Err(format!(
-        "{flag}: {url:?} is no URL of a server; it should look like {example}"
+        "{flag}: {text:?} is no URL of a server; it should look like {example}"
     ))
 }
 
@@ -346,5 +353,41 @@ impl Drop for Attempt<'_> {
             )
         });
         histogram.record(elapsed.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_is_a_server_and_perhaps_a_path() {
+        let base = |text| base_url("--shop", text, "http://127.0.0.1:8080");
+        for (text, url) in [
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+            (" http://shop/ ", "http://shop"),
+            (
+                "http://[::1]:9090/prometheus/",
+                "http://[::1]:9090/prometheus",
+            ),
+        ] {
+            assert_eq!(base(text).as_deref(), Ok(url));
+        }
+        for text in [
+            "",
+            "shop:8080",
+            "https://shop",
+            "http://",
+            "http://shop:99999",
+            "http://shop:",
+            "http://shop?x=1",
+            "http://name:password@shop",
+        ] {
+            let error = base(text).unwrap_err();
+            assert!(
+                error.contains("--shop") && error.contains(":8080"),
+                "{error}"
+            );
+        }
     }
 }

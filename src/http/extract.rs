@@ -128,7 +128,7 @@ impl<S: Send + Sync, T: FromStr + Send> FromRequestParts<S> for PathId<T> {
             )
             .field("id")
             .value(value)
-            .allowed(format!("one {}", std::any::type_name::<T>()))
+            .allowed("a whole number")
         };
         let Path(text) = Path::<String>::from_request_parts(parts, state)
             .await

@@ -89,7 +89,8 @@ async fn no_such_path(request: Request) -> Problem {
     Problem::not_found("path", "path", request.uri().path())
 }
 
-async fn method_not_allowed(request: Request) -> Problem {
+/// The answer to a method that a path does not have.
+pub async fn method_not_allowed(request: Request) -> Problem {
     let detail = "This path does not answer that method; see the Allow header.";
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
         .field("method")

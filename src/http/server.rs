@@ -1,7 +1,8 @@
 //! The accept loop: bounded connections, bounded headers, a drain that ends.
 //!
-//! axum's own loop gives a slow client for ever to finish its header, and its graceful shutdown waits for
-//! the last connection without a limit. Both are outages; the loop here bounds them and counts what it does.
+//! axum's own loop gives a slow client for ever to finish its header and to read its answer, and its graceful shutdown
+//! waits for the last connection without a limit. All three are outages; the loop here bounds them and counts what
+//! it does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use crate::telemetry::catalog::Gauge;
 use axum::Router;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +28,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// Time from the first byte of a request until its header is complete, also the longest idle time.
     pub header_timeout: Duration,
+    /// Time that a client may leave an answer unread before its connection is closed.
+    pub write_timeout: Duration,
     /// Bytes of a request's header.
     pub header_bytes_max: usize,
     /// Time that requests under way get to finish, once the server is told to stop.
@@ -39,6 +43,7 @@ impl Default for Limits {
             // Under `up` a process may open 1024 files; its database and its own calls need some of them.
             connections_max: 640,
             header_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
             header_bytes_max: 16 * 1024,
             drain_timeout: Duration::from_secs(5),
         }
@@ -128,6 +133,9 @@ async fn accept(
 async fn connection(stream: TcpStream, router: Router, limits: Limits, stop: CancellationToken) {
     // Small answers must not wait for the acknowledgement of the one before; without it they are only slower.
     drop(stream.set_nodelay(true));
+    // The kernel keeps this one: it knows whether the other side takes the bytes.
+    let unread_ms = u32::try_from(limits.write_timeout.as_millis()).unwrap_or(u32::MAX);
+    let _set = set_tcp_user_timeout(&stream, unread_ms);
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
         .timer(TokioTimer::new())

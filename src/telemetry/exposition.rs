@@ -21,7 +21,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format for a reader with this `Accept` header.
+    /// The format for a reader with this `Accept` header: the richer one for whoever takes it at all.
     #[must_use]
     pub fn accepted(accept: &str) -> Self {
         let asks = accept.split(',').any(|range| {
@@ -30,7 +30,9 @@ impl Format {
             let rest: Vec<&str> = parts.collect();
             // Not the coming version 2, which is written in another way.
             let version = rest.iter().find_map(|part| part.strip_prefix("version="));
-            let refused = rest.iter().any(|part| matches!(*part, "q=0" | "q=0.0"));
+            let version = version.map(|version| version.trim_matches('"'));
+            let weight = rest.iter().find_map(|part| part.strip_prefix("q="));
+            let refused = weight.and_then(|q| q.parse().ok()) == Some(0.0_f64);
             media.eq_ignore_ascii_case("application/openmetrics-text")
                 && version.is_none_or(|version| matches!(version, "1.0.0" | "0.0.1"))
                 && !refused
@@ -163,12 +165,15 @@ mod tests {
         // As Prometheus 2.42 and 3 send it.
         let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
         assert_eq!(Format::accepted(prometheus), Format::OpenMetrics);
+        let quoted = r#"application/openmetrics-text; version="1.0.0""#;
+        assert_eq!(Format::accepted(quoted), Format::OpenMetrics);
         for accept in [
             "",
             "*/*",
             "text/plain;version=0.0.4",
             "application/openmetrics-text; version=2.0.0",
             "application/openmetrics-text; q=0, text/plain",
+            "application/openmetrics-text; q=0.000, text/plain",
         ] {
             assert_eq!(Format::accepted(accept), Format::Prometheus, "{accept}");
         }

@@ -189,8 +189,12 @@ impl Plan {
     fn trace(&self, spec: &mut Spec, otlp: SocketAddr) {
         let endpoint = self.otlp_endpoint.clone().unwrap_or_else(|| {
             // The console speaks one of the protocols; a collector of one's own may want another.
-            let protocol = ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf".into());
-            spec.env.push(protocol);
+            for name in [
+                "OTEL_EXPORTER_OTLP_PROTOCOL",
+                "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+            ] {
+                spec.env.push((name, "http/protobuf".into()));
+            }
             format!("http://{otlp}")
         });
         spec.env.push(("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint));

@@ -332,19 +332,32 @@ fn a_receiver_of_logs_that_is_not_there_is_counted_and_holds_up_nothing() {
 }
 
 #[test]
-fn an_exporter_of_logs_that_is_not_known_is_refused() {
-    let mut command = firedrill();
-    let output = command
-        .arg("payments")
-        .env("OTEL_LOGS_EXPORTER", "console")
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        said.contains("OTEL_LOGS_EXPORTER") && said.contains("otlp"),
-        "{said}"
-    );
+fn an_export_that_cannot_be_is_refused() {
+    let otlp = ("OTEL_LOGS_EXPORTER", "otlp");
+    for (command, variables, words) in [
+        ("payments", vec![("OTEL_LOGS_EXPORTER", "console")], "otlp"),
+        ("payments", vec![("OTEL_TRACES_EXPORTER", "zipkin")], "otlp"),
+        (
+            "payments",
+            vec![otlp, ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")],
+            "OTEL_EXPORTER_OTLP_LOGS_PROTOCOL",
+        ),
+        ("up", vec![otlp], "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut process = firedrill();
+        process
+            .args([command, "--data"])
+            .arg(dir.path())
+            .env("OTEL_SDK_DISABLED", "false")
+            .envs(variables.clone());
+        let mut process = Process::start(process, &dir.path().join("log"), 0);
+        assert_eq!(process.exit_code(), Some(2), "{variables:?}");
+        let said = process.log();
+        let (variable, _) = variables[0];
+        assert!(said.contains(words), "{variables:?}: {said}");
+        assert!(said.contains(variable) || variables.len() > 1, "{said}");
+    }
 }
 
 #[test]

@@ -90,6 +90,10 @@ impl Drop for Server {
 
 impl Server {
     fn start(routes: Routes<()>) -> Self {
+        Self::limited(routes, Limits::default())
+    }
+
+    fn limited(routes: Routes<()>, limits: Limits) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -100,7 +104,7 @@ impl Server {
             .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
             .unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let serving = serve(listener, routes.build(()), Limits::default(), stop.clone());
+        let serving = serve(listener, routes.build(()), limits, stop.clone());
         runtime.spawn(serving);
         Self {
             address,
@@ -197,23 +201,39 @@ fn a_client_that_leaves_before_the_answer_is_counted() {
     );
 }
 
+/// A body that goes on until nobody takes it any more.
+async fn endless() -> Body {
+    let (mut sender, body) = Channel::<Bytes>::new(1);
+    tokio::spawn(async move {
+        let chunk = Bytes::from_static(&[b'x'; 4096]);
+        while sender.send_data(chunk.clone()).await.is_ok() {}
+    });
+    Body::new(body)
+}
+
 #[test]
 fn a_client_that_leaves_in_the_middle_of_the_body_is_counted() {
-    let handler = || async {
-        let (mut sender, body) = Channel::<Bytes>::new(1);
-        tokio::spawn(async move {
-            // Until nobody takes it any more.
-            let chunk = Bytes::from_static(&[b'x'; 4096]);
-            while sender.send_data(chunk.clone()).await.is_ok() {}
-        });
-        Body::new(body)
-    };
-    let server = Server::start(routes(8).on(Method::GET, "/left/within", &[200], handler));
+    let server = Server::start(routes(8).on(Method::GET, "/left/within", &[200], endless));
     server.leave("/left/within", |stream| {
         stream.read_exact(&mut [0; 1000]).unwrap();
     });
     let rest = ",http_response_status_code=\"200\",error_type=\"cancelled\"";
     assert_counted(1.0, "/left/within", &labels("GET", "/left/within", rest));
+}
+
+#[test]
+fn a_client_that_does_not_read_its_answer_is_given_up() {
+    let limits = Limits {
+        write_timeout: Duration::from_secs(1),
+        ..Limits::default()
+    };
+    let routes = routes(8).on(Method::GET, "/left/unread", &[200], endless);
+    let server = Server::limited(routes, limits);
+    server.leave("/left/unread", |_stream_stays_open| {
+        let rest = ",http_response_status_code=\"200\",error_type=\"cancelled\"";
+        let series = labels("GET", "/left/unread", rest);
+        assert_counted(1.0, "/left/unread", &series);
+    });
 }
 
 #[test]

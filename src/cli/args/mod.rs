@@ -85,6 +85,13 @@ pub(super) struct Common {
     #[arg(
         long,
         global = true,
+        env = "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
+        hide = true
+    )]
+    otel_exporter_otlp_logs_endpoint: Option<String>,
+    #[arg(
+        long,
+        global = true,
         env = "OTEL_BSP_MAX_QUEUE_SIZE",
         default_value = "2048",
         value_parser = clap::value_parser!(u32).range(1..=1_000_000),
@@ -108,6 +115,14 @@ impl Common {
             Some(other) => {
                 return Err(format!(
                     "OTEL_LOGS_EXPORTER cannot be {other:?}; allowed: otlp, or none (the default)"
+                ));
+            }
+        }
+        match self.otel_traces_exporter.as_deref() {
+            None | Some("" | "none" | "otlp") => {}
+            Some(other) => {
+                return Err(format!(
+                    "OTEL_TRACES_EXPORTER cannot be {other:?}; allowed: otlp (the default), none"
                 ));
             }
         }
@@ -149,6 +164,19 @@ impl Common {
     /// Whether log events are exported, beside being written to standard error.
     pub(super) fn log_export(&self) -> bool {
         !self.sdk_disabled() && self.otel_logs_exporter.as_deref() == Some("otlp")
+    }
+
+    /// A lab's own console takes spans, but no log records.
+    pub(super) fn check_log_export_of_a_lab(&self) -> Result<(), String> {
+        let endpoints = [&self.otlp_endpoint, &self.otel_exporter_otlp_logs_endpoint];
+        if !self.log_export() || endpoints.iter().any(|endpoint| endpoint.is_some()) {
+            return Ok(());
+        }
+        Err(
+            "OTEL_LOGS_EXPORTER=otlp needs a collector that takes log records: name it in \
+            OTEL_EXPORTER_OTLP_ENDPOINT, or for them alone in OTEL_EXPORTER_OTLP_LOGS_ENDPOINT"
+                .into(),
+        )
     }
 
     fn sdk_disabled(&self) -> bool {

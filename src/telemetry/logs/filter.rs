@@ -7,7 +7,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use tracing_subscriber::{Registry, reload};
 
 /// The filter of this process.
@@ -112,6 +112,14 @@ impl LogFilter {
 
 /// The SDK would log each export that fails; ours counts them and logs the first. A filter may ask for more.
 fn compile(filter: &str) -> Result<EnvFilter, String> {
+    let directives = filter.split(',').map(str::trim);
+    let mut bare = directives.filter(|one| !one.is_empty() && !one.contains(['=', '[']));
+    // The parser takes any word for a target, and a misspelt level for silence.
+    if let Some(word) = bare.find(|word| word.parse::<LevelFilter>().is_err()) {
+        return Err(format!(
+            "{word:?} is no level; there are off, error, warn, info, debug and trace, and TARGET=LEVEL"
+        ));
+    }
     format!("opentelemetry=off,{filter}")
         .parse()
         .map_err(|error: tracing_subscriber::filter::ParseError| error.to_string())
@@ -168,7 +176,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_changes_nothing() {
         let (_layer, filter) = LogFilter::new("info").unwrap();
-        for wrong in ["", " ", "shop=loud", "a=b=c"] {
+        for wrong in ["", " ", "shop=loud", "a=b=c", "wran", "info,htpp"] {
             assert!(!filter.change(wrong, None).unwrap_err().is_empty());
         }
         assert_eq!(filter.status().filter, "info");

@@ -125,7 +125,8 @@ impl OneAtATime {
         let taken = self
             .0
             .compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed);
-        taken.is_ok().then_some(Taken(self))
+        // Made only then: dropping one gives the turn back.
+        taken.is_ok().then(|| Taken(self))
     }
 }
 

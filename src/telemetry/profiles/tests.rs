@@ -110,7 +110,9 @@ fn it_is_safe_where_an_unwinder_in_the_handler_would_not_be() {
 fn one_at_a_time_until_it_is_told() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let taken = profile(Duration::from_millis(10));
-    assert!(matches!(CpuTurn::take(), Err(NotTaken::Busy)));
+    for _ in 0..2 {
+        assert!(matches!(CpuTurn::take(), Err(NotTaken::Busy)));
+    }
     drop(taken);
     let turn = CpuTurn::take().unwrap();
     let cancelled = turn.profile(HZ_DEFAULT, Duration::from_secs(60), || true);
