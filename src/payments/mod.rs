@@ -15,7 +15,6 @@ mod listing;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::Json;
 use axum::extract::State;
@@ -29,7 +28,8 @@ use crate::control::lifecycle::{self, Context, Extras, Running};
 use crate::http::extract::{JsonBody, PathId};
 use crate::http::{Problem, Routes};
 use crate::store::Reader;
-use crate::telemetry::account::{self, Part};
+use crate::telemetry::account::Part;
+use crate::telemetry::wait::Wait;
 use bank::{Bank, Decision, Refused};
 use conditions::Conditions;
 use ledger::{Charge, Ledger, Verdict};
@@ -136,9 +136,9 @@ async fn charge(
         )
         .error_type("queue_full")
     })?;
-    let asked = Instant::now();
+    let wait = Wait::begin().charged_to(Part::Downstream);
     let decision = decision.await;
-    account::charge(Part::Downstream, asked.elapsed());
+    drop(wait);
     match decision {
         Ok(Decision::Decided(verdict)) => Ok(answer(verdict)),
         Ok(Decision::Failed) => {

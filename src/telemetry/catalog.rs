@@ -168,7 +168,7 @@ catalogue! {
     gauge Gauge db_client_connection_pending_requests(db_client_connection_pool_name);
     /// Waits for a connection that ended without one.
     counter Counter db_client_connection_timeouts_total(db_client_connection_pool_name);
-    /// Time that a request waited for a connection.
+    /// Time that a request waited for a connection, also if it left without one.
     histogram Histogram db_client_connection_wait_time_seconds(db_client_connection_pool_name) WAIT_SECONDS;
     /// Time that it took to open a connection.
     histogram Histogram db_client_connection_create_time_seconds(db_client_connection_pool_name) WAIT_SECONDS;
@@ -183,7 +183,7 @@ catalogue! {
     gauge Gauge firedrill_queue_depth(queue);
     /// Entries that a queue may hold.
     gauge Gauge firedrill_queue_capacity(queue);
-    /// Time that an entry waited in a queue before work on it began.
+    /// Time that an entry waited in a queue, until work on it began or it left.
     histogram Histogram firedrill_queue_wait_seconds(queue) WAIT_SECONDS;
 
     /// Orders, by how they ended.
