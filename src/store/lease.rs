@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use deadpool::managed::Object;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 use tracing::{Instrument, field};
 
 use super::pool::Manager;
-use super::{Error, Operation, Shared};
+use super::{Error, Operation, Shared, wait_left};
 use crate::telemetry::account::{self, Part};
 use crate::telemetry::context;
 use crate::telemetry::wait::Wait;
@@ -80,7 +80,7 @@ impl Lease {
         operation: Operation,
         statements: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<(Self, T), Error> {
-        let turn = self.turn().await;
+        let turn = self.turn().await?;
         let transaction = move |connection: &mut Connection| {
             // Goes with the work: a caller that leaves must not let the next writer in before it has ended.
             let _turn = turn;
@@ -97,12 +97,16 @@ impl Lease {
         Ok((lease, result))
     }
 
-    /// Waits until it is this writer's turn.
-    async fn turn(&mut self) -> tokio::sync::OwnedMutexGuard<()> {
+    /// Waits until it is this writer's turn: for what is left of the time since it asked for a connection, or for as
+    /// long if it has written before.
+    async fn turn(&mut self) -> Result<OwnedMutexGuard<()>, Error> {
         let since_asked = self.turn.take();
-        let _queued = since_asked.unwrap_or_else(|| Wait::begin().recorded_in(&self.shared.turns));
+        let queued = since_asked.unwrap_or_else(|| Wait::begin().recorded_in(&self.shared.turns));
         let _charged = Wait::begin().charged_to(Part::Pool);
-        Arc::clone(&self.shared.writer).lock_owned().await
+        let _in_line = self.shared.writers.enter();
+        let turn = Arc::clone(&self.shared.writer).lock_owned();
+        let turn = tokio::time::timeout(wait_left(&queued), turn).await;
+        turn.map_err(|_| self.shared.gave_up())
     }
 
     async fn run<T: Send + 'static>(

@@ -6,6 +6,7 @@
 //! is neither fair nor visible.
 
 mod lease;
+mod line;
 pub mod model;
 mod pool;
 mod reader;
@@ -25,6 +26,7 @@ use crate::telemetry::account::Part;
 use crate::telemetry::catalog;
 use crate::telemetry::wait::Wait;
 pub use lease::Lease;
+use line::Line;
 use pool::Manager;
 pub use reader::Reader;
 pub use schema::{SEED_PASSWORD, Seed};
@@ -39,14 +41,14 @@ pub const CONNECTIONS_MAX: usize = 8;
 /// slow disk would empty the pool of writers that do nothing, and readers would wait for a disk they do not need.
 const WRITERS_MAX: usize = CONNECTIONS_MAX / 2;
 
-/// How long a request waits for a connection.
+/// How long a request waits for a connection, and if it is to write for its turn as well.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Why a statement brought no result.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No connection became free in time.
-    #[error("no database connection became free within {WAIT_MAX:?}")]
+    /// No connection became free in time, or the turn to write did not come.
+    #[error("no database connection became free, or no turn to write came, within {WAIT_MAX:?}")]
     PoolTimeout,
     /// The database refused.
     #[error("the database failed: {0}")]
@@ -87,6 +89,10 @@ struct Shared {
     writer: Arc<tokio::sync::Mutex<()>>,
     /// Taken by who has a connection in order to write.
     seats: Arc<Semaphore>,
+    /// Those who wait for one of the seats.
+    unseated: Line,
+    /// Those who have a connection and wait for their turn to write.
+    writers: Line,
     timeouts: Counter,
     waits: Histogram,
     uses: Histogram,
@@ -110,16 +116,14 @@ impl Store {
         let pool = Pool::builder(manager)
             .max_size(CONNECTIONS_MAX)
             .runtime(deadpool::Runtime::Tokio1)
-            .timeouts(Timeouts {
-                wait: Some(WAIT_MAX),
-                ..Timeouts::default()
-            })
             .build()
             .map_err(|error| format!("the pool cannot be built: {error}"))?;
         let id = connection
             .query_row("SELECT id FROM shop", [], |row| row.get(0))
             .map_err(in_words)?;
         catalog::db_client_connection_max(POOL).set(CONNECTIONS_MAX as f64);
+        // Whoever waits for a turn has a connection, and so has the one whose turn it is.
+        catalog::firedrill_queue_capacity("writer").set((CONNECTIONS_MAX - 1) as f64);
         let timeouts = catalog::db_client_connection_timeouts_total(POOL);
         timeouts.absolute(0);
         let shared = Shared {
@@ -127,6 +131,8 @@ impl Store {
             pool,
             writer: Arc::default(),
             seats: Arc::new(Semaphore::new(WRITERS_MAX)),
+            unseated: Line::default(),
+            writers: Line::default(),
             timeouts,
             waits: catalog::db_client_connection_wait_time_seconds(POOL),
             uses: catalog::db_client_connection_use_time_seconds(POOL),
@@ -150,7 +156,9 @@ impl Store {
         let used = status.size.saturating_sub(status.available);
         catalog::db_client_connection_count(POOL, "used").set(used as f64);
         catalog::db_client_connection_count(POOL, "idle").set(status.available as f64);
-        catalog::db_client_connection_pending_requests(POOL).set(status.waiting as f64);
+        let pending = status.waiting + self.shared.unseated.len();
+        catalog::db_client_connection_pending_requests(POOL).set(pending as f64);
+        catalog::firedrill_queue_depth("writer").set(self.shared.writers.len() as f64);
     }
 
     /// Waits for a connection, to read.
@@ -162,10 +170,12 @@ impl Store {
     pub async fn writing_connection(&self) -> Result<Lease, Error> {
         let wait = self.wait();
         let turn = Wait::begin().recorded_in(&self.shared.turns);
+        let unseated = self.shared.unseated.enter();
         let seat = tokio::time::timeout(WAIT_MAX, Arc::clone(&self.shared.seats).acquire_owned());
         let Ok(seat) = seat.await else {
             return Err(self.shared.gave_up());
         };
+        drop(unseated);
         let seat = seat.expect("the semaphore is never closed");
         self.lease(wait, Some(seat), Some(turn)).await
     }
@@ -183,7 +193,11 @@ impl Store {
         seat: Option<OwnedSemaphorePermit>,
         turn: Option<Wait>,
     ) -> Result<Lease, Error> {
-        let connection = match self.shared.pool.get().await {
+        let in_time = Timeouts {
+            wait: Some(wait_left(&wait)),
+            ..Timeouts::default()
+        };
+        let connection = match self.shared.pool.timeout_get(&in_time).await {
             Ok(connection) => connection,
             Err(PoolError::Backend(error)) => return Err(Error::Database(error)),
             Err(_) => return Err(self.shared.gave_up()),
@@ -211,6 +225,11 @@ impl Store {
         let lease = self.writing_connection().await?;
         Ok(lease.write(operation, statements).await?.1)
     }
+}
+
+/// What a wait may still take.
+fn wait_left(wait: &Wait) -> Duration {
+    WAIT_MAX.saturating_sub(wait.elapsed())
 }
 
 impl Shared {
@@ -292,6 +311,35 @@ mod tests {
         assert_eq!(left(queued.samples()), 2, "for want of a turn");
         drop(store.writing_connection().await.unwrap());
         assert_eq!(queued.samples().len(), 2, "who does not write has no turn");
+    }
+
+    #[tokio::test]
+    async fn writers_that_find_no_turn_are_seen_and_give_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&dir);
+        let _turn = store.shared.writer.lock().await;
+        let writers = 2 * CONNECTIONS_MAX;
+        let writing: Vec<_> = (0..writers)
+            .map(|_| {
+                let store = store.clone();
+                tokio::spawn(async move { store.write(WRITE, |_| Ok(())).await })
+            })
+            .collect();
+        let seen = async {
+            let shared = &store.shared;
+            while (shared.unseated.len(), shared.writers.len())
+                != (writers - WRITERS_MAX, WRITERS_MAX)
+            {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(WAIT_MAX, seen)
+            .await
+            .expect("all of them wait, in one line or the other");
+        for write in writing {
+            assert!(matches!(write.await.unwrap(), Err(Error::PoolTimeout)));
+        }
+        assert_eq!(store.shared.unseated.len() + store.shared.writers.len(), 0);
     }
 
     #[tokio::test]
