@@ -29,7 +29,7 @@ use crate::choices::password_hashing::HashingPool;
 use crate::control::lifecycle::{self, Context, Extras, Running};
 use crate::http::{Problem, Routes};
 use crate::store::{self, Reader, Seed, Store};
-use crate::telemetry::catalog;
+use crate::telemetry::catalog::{self, Histogram};
 
 /// Requests that the shop works on at the same time.
 const REQUESTS_MAX: usize = 512;
@@ -59,6 +59,7 @@ pub(crate) struct Shop {
     payments: charge::Payments,
     orders: Arc<orders::Orders>,
     hashing: HashingPool,
+    hashing_waits: Histogram,
     /// Orders under way that outlive their request.
     tasks: TaskTracker,
 }
@@ -102,6 +103,7 @@ impl Shop {
             payments: charge::Payments::new(payments, store.id())?,
             orders: Arc::new(orders::Orders::new()),
             hashing: HashingPool::new(cores, HASHING_LINE),
+            hashing_waits: catalog::firedrill_queue_wait_seconds("password_hashing"),
             tasks: TaskTracker::new(),
             reader,
             store,

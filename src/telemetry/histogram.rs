@@ -17,7 +17,7 @@ use super::catalog::{CATALOGUE, Kind, Metric};
 use super::context::{self, Identity};
 
 /// The series of one family, by their labels as text.
-type Family = BTreeMap<String, Arc<Series>>;
+type Family = BTreeMap<Arc<str>, Arc<Series>>;
 
 /// Every histogram of this process.
 #[derive(Debug, Default)]
@@ -37,22 +37,28 @@ impl Histograms {
             .entry(metric.name)
             .or_insert_with(|| (metric, Family::new()));
         let series = family
-            .entry(labels(key))
+            .entry(labels(key).into())
             .or_insert_with(|| Arc::new(Series::new(metric.buckets)));
         metrics::Histogram::from_arc(Arc::clone(series))
     }
 
     /// Appends the families in the text format, with `exemplars` if the reader knows them.
     pub(super) fn render(&self, text: &mut String, exemplars: bool) {
-        let families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
-        for (metric, family) in families.values() {
+        for (metric, family) in self.families() {
             let (name, help) = (metric.name, metric.help.trim());
             put(text, format_args!("# HELP {name} {help}\n"));
             put(text, format_args!("# TYPE {name} histogram\n"));
             for (labels, series) in family {
-                series.render(text, name, labels, exemplars);
+                series.render(text, name, &labels, exemplars);
             }
         }
+    }
+
+    /// All of them as they are now. To write them takes far longer, and a request that asks for a histogram waits for
+    /// this lock.
+    fn families(&self) -> Vec<(&'static Metric, Family)> {
+        let families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
+        families.values().cloned().collect()
     }
 }
 
