@@ -71,8 +71,11 @@ pub fn run(config: Config) -> Result<(), String> {
         let ledger = Ledger::open(&path)?;
         let reader = Reader::open(&path)?;
         let bank = Arc::new(Bank::open(bank, &ledger, &conditions));
-        let observed = Arc::clone(&bank);
-        context.telemetry.collect(move || observed.collect());
+        let observed = (Arc::clone(&bank), ledger.clone());
+        context.telemetry.collect(move || {
+            observed.0.collect();
+            observed.1.collect();
+        });
         let router = Routes::new(REQUESTS_MAX)
             .add(
                 "/charges",

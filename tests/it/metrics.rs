@@ -5,7 +5,7 @@ use std::io::Write;
 use firedrill::telemetry::catalog::{CATALOGUE, FRACTIONAL};
 use firedrill::telemetry::document;
 
-use crate::support::{ORDER, Role, Shop, connect, get, wait_for};
+use crate::support::{ORDER, Role, Shop, connect, get, put, send, wait_for};
 
 #[test]
 fn every_known_series_exists_at_zero() {
@@ -191,6 +191,28 @@ fn what_the_documentation_says_is_what_the_code_has() {
         document::markdown().trim_end(),
         "write it anew: firedrill telemetry > docs/TELEMETRY.md"
     );
+}
+
+#[test]
+fn every_charge_whose_slot_ended_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let payments = Role::start("payments", dir.path(), &["--bank-service-ms", "1"]);
+    let charge = |cents: u32| {
+        let body = format!(r#"{{"key":"k","order_id":1,"amount_cents":{cents}}}"#);
+        let json = "content-type: application/json\r\n";
+        send(&payments.data, "POST", "/charges", json, body.as_bytes()).status
+    };
+    let outcome = |outcome: &str| {
+        let label = format!("outcome=\"{outcome}\"");
+        payments.metric("firedrill_bank_charges_total", &label)
+    };
+    assert_eq!((charge(1), charge(2)), (201, 422));
+    let database = rusqlite::Connection::open(dir.path().join("payments/ledger.db")).unwrap();
+    database.execute_batch("DROP TABLE charges").unwrap();
+    assert_eq!(charge(1), 500);
+    for name in ["charged", "key_reused", "not_written"] {
+        assert!((outcome(name) - 1.0).abs() < f64::EPSILON, "{name}");
+    }
 }
 
 #[test]
