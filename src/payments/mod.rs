@@ -79,10 +79,7 @@ pub fn run(config: Config) -> Result<(), String> {
         let router = Routes::new(REQUESTS_MAX)
             .add(
                 "/charges",
-                &[
-                    (Method::POST, &[201, 402, 409, 422, 502, 503]),
-                    (Method::GET, &[200]),
-                ],
+                &[(Method::POST, &CHARGED), (Method::GET, &[(200, "")])],
                 post(charge).get(listing::list),
             )
             .on(Method::GET, "/charges/{key}", &[200, 404], find)
@@ -98,6 +95,17 @@ pub fn run(config: Config) -> Result<(), String> {
         })
     })
 }
+
+/// What a charge may be answered.
+const CHARGED: [(u16, &str); 7] = [
+    (201, ""),
+    (402, ""),
+    (409, ""),
+    (422, ""),
+    (500, ""),
+    (502, "bank"),
+    (503, "queue_full"),
+];
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

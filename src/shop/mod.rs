@@ -109,7 +109,6 @@ impl Shop {
             store,
         });
         catalog::firedrill_requests_shed_total("queue_full").absolute(0);
-        drop(catalog::firedrill_queue_wait_seconds("password_hashing"));
         let observed = Arc::clone(&shop);
         context.telemetry.collect(move || observed.collect());
         Ok(shop)
@@ -128,31 +127,27 @@ impl Shop {
 }
 
 fn routes(shop: Arc<Shop>) -> Router {
+    let list = [(200, ""), POOL_TIMEOUT];
+    let show = [(200, ""), (404, ""), POOL_TIMEOUT];
+    let login = [(201, ""), (401, ""), (500, ""), POOL_TIMEOUT];
     Routes::new(REQUESTS_MAX)
-        .on(Method::GET, "/items", &[200], catalogue::list)
-        .on(Method::GET, "/items/{id}", &[200, 404], catalogue::show)
-        .on(
-            Method::POST,
-            "/orders",
-            &[201, 402, 409, 422, 503, 504],
-            orders::place,
-        )
-        .on(Method::GET, "/orders/{id}", &[200, 404], orders::show)
+        .on(Method::GET, "/items", &list, catalogue::list)
+        .on(Method::GET, "/items/{id}", &show, catalogue::show)
+        .on(Method::POST, "/orders", &orders::PLACED, orders::place)
+        .on(Method::GET, "/orders/{id}", &show, orders::show)
         .on(
             Method::GET,
             "/customers/{id}/orders",
-            &[200, 404],
+            &show,
             customers::orders,
         )
-        .on(
-            Method::POST,
-            "/sessions",
-            &[201, 401, 503],
-            sessions::create,
-        )
+        .on(Method::POST, "/sessions", &login, sessions::create)
         .on(Method::GET, "/search", &[200, 422], search::search)
         .build(shop)
 }
+
+/// The answer where no connection became free.
+const POOL_TIMEOUT: (u16, &str) = (503, "pool_timeout");
 
 /// Now, in milliseconds since the epoch.
 fn now_ms() -> i64 {
@@ -178,7 +173,7 @@ impl From<store::Error> for Problem {
                 "The shop is too busy to look it up.",
             )
             .retry_after(1)
-            .error_type("pool_timeout"),
+            .error_type(POOL_TIMEOUT.1),
             other => Self::internal(&other),
         }
     }
