@@ -192,6 +192,10 @@ catalogue! {
     counter Counter firedrill_orders_reconciled_total(outcome);
     /// Orders that this process is charging; those that wait to be reconciled are not among them.
     gauge Gauge firedrill_orders_open();
+    /// Orders that began to charge more than 3 seconds ago and are not settled: still being charged, or left to be reconciled.
+    gauge Gauge firedrill_orders_unsettled();
+    /// Age of the oldest of the orders that are unsettled; 0 if there is none.
+    gauge Gauge firedrill_orders_oldest_unsettled_age_seconds();
     /// Events of the outbox, by how their delivery ended.
     counter Counter firedrill_outbox_events_total(outcome);
     /// Age of the oldest event in the outbox that is not delivered yet.

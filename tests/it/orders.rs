@@ -135,6 +135,48 @@ fn an_event_of_the_outbox_becomes_a_shipment_once() {
 }
 
 #[test]
+fn orders_that_wait_to_be_reconciled_are_seen_until_they_are_settled() {
+    let lab = Shop::start();
+    let gauge = |name: &str| lab.shop.metric(name, "");
+    let unsettled = || {
+        let count = gauge("firedrill_orders_unsettled");
+        (
+            count,
+            gauge("firedrill_orders_oldest_unsettled_age_seconds"),
+        )
+    };
+    assert_eq!(unsettled(), (0.0, 0.0));
+    lab.payments.process.signal("STOP");
+    assert_eq!(lab.order("lost", ORDER).status, 504);
+    wait_for(
+        "the order to be seen getting older",
+        || matches!(unsettled(), (1.0, age) if age > 5.0),
+    );
+    assert!(gauge("firedrill_orders_open") < 0.5, "nobody charges it");
+    lab.payments.process.signal("CONT");
+    wait_for("it to be settled", || unsettled() == (0.0, 0.0));
+    assert_eq!(lab.order("lost", ORDER).status, 409);
+}
+
+#[test]
+fn an_order_that_is_charged_for_too_long_is_unsettled_as_well() {
+    let lab = Shop::start_with(&["--bank-service-ms", "60000"], &[]);
+    let poor = r#"{"option":"poor"}"#;
+    put(&lab.shop.control, "/choices/charge_timeout", poor);
+    let headers = "content-type: application/json\r\nidempotency-key: k\r\n";
+    let length = ORDER.len();
+    let mut stream = connect(&lab.shop.data).unwrap();
+    let head = format!(
+        "POST /orders HTTP/1.1\r\nhost: shop\r\n{headers}content-length: {length}\r\n\r\n{ORDER}"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    wait_for("the order to be seen getting older", || {
+        let age = "firedrill_orders_oldest_unsettled_age_seconds";
+        lab.shop.metric(age, "") > 5.0 && lab.shop.metric("firedrill_orders_open", "") > 0.5
+    });
+}
+
+#[test]
 fn what_waits_for_the_writer_is_seen() {
     let lab = Shop::start();
     let lag = || lab.shop.metric("firedrill_outbox_lag_seconds", "");
