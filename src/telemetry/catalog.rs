@@ -203,6 +203,8 @@ catalogue! {
 
     /// What the audit found at its last complete turn: items of which more are sold and left than ever came in, charges of an order beyond its first, charges whose order is neither paid nor open. 0 also before the first turn, and old while the timestamp of the last success is.
     gauge Gauge firedrill_invariant_violations(invariant);
+    /// When the audit last read a page of the books, in seconds since the epoch; 0 before the first. A turn through all of them takes the longer the more there is, so this tells whether it gets on.
+    gauge Gauge firedrill_audit_last_page_timestamp_seconds(audit);
     /// When a turn of the audit was last completed, in seconds since the epoch; 0 before the first.
     gauge Gauge firedrill_audit_last_success_timestamp_seconds(audit);
     /// Duration of a complete turn of the audit, most of which is rest.
