@@ -349,9 +349,7 @@ mod tests {
         let ((uses, used), (operations, ended)) = (kept::histogram(), kept::histogram());
         let shared = Arc::get_mut(&mut store.shared).unwrap();
         shared.uses = uses;
-        let mut known = shared.operations.lock().unwrap();
-        known.insert((READ, false), operations);
-        drop(known);
+        shared.operations = Mutex::new(HashMap::from([((READ, false), operations)]));
         let (release, stalled) = mpsc::channel::<()>();
         let (began, begun) = tokio::sync::oneshot::channel();
         let read = store.read(READ, move |_| {

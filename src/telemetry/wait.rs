@@ -139,7 +139,7 @@ mod tests {
             Wait::begin()
                 .charged_to(Part::Pool)
                 .recorded_in(&histogram)
-                .void()
+                .void();
         });
         assert_eq!(account.spent(Part::Pool), Duration::ZERO);
         assert!(kept.samples().is_empty());
