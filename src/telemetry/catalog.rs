@@ -166,7 +166,7 @@ catalogue! {
     gauge Gauge db_client_connection_max(db_client_connection_pool_name);
     /// Requests that wait for a connection of a pool.
     gauge Gauge db_client_connection_pending_requests(db_client_connection_pool_name);
-    /// Waits for a connection that ended without one.
+    /// Waits for a connection, or for the turn to write on it, that ended without.
     counter Counter db_client_connection_timeouts_total(db_client_connection_pool_name);
     /// Time that a request waited for a connection, also if it left without one.
     histogram Histogram db_client_connection_wait_time_seconds(db_client_connection_pool_name) WAIT_SECONDS;

@@ -182,6 +182,8 @@ impl HistogramFn for Series {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use metrics::Label;
     use opentelemetry::trace::{SpanId, TraceId};
 
@@ -249,6 +251,35 @@ mod tests {
             "{line}"
         );
         assert!(!rendered(&histograms, false).contains("trace_id"));
+    }
+
+    #[test]
+    fn a_scrape_that_is_written_holds_up_nobody() {
+        let histograms = Histograms::default();
+        let identity = Identity {
+            trace_id: TraceId::from_bytes([1; 16]),
+            span_id: SpanId::from_bytes([2; 8]),
+            sampled: true,
+        };
+        let histogram = histograms.register(&key());
+        Account::new(Some(identity), None).enter(|| histogram.record(0.3));
+        let (_, family) = histograms.families().remove(0);
+        let series = family.into_values().next().unwrap();
+        // The writing stops here, in the middle.
+        let held = series.exemplars.get().unwrap()[3].lock().unwrap();
+        std::thread::scope(|scope| {
+            let writing = scope.spawn(|| rendered(&histograms, true));
+            std::thread::sleep(Duration::from_millis(50));
+            let asking = scope.spawn(|| histograms.register(&key()));
+            let asked = Instant::now();
+            while !asking.is_finished() && asked.elapsed() < Duration::from_secs(10) {
+                std::thread::yield_now();
+            }
+            let answered = asking.is_finished();
+            assert!(!writing.is_finished());
+            drop(held);
+            assert!(answered, "it waited for the scrape");
+        });
     }
 
     #[test]
