@@ -57,18 +57,18 @@ pub async fn run<T: Send + 'static>(
             Ok(hash())
         }
         ChoiceOption::Sound => {
-            let place = Arc::clone(&pool.line).try_acquire_owned();
-            let _place = place.map_err(|_: TryAcquireError| Busy)?;
+            let place = Arc::clone(&pool.places).try_acquire_owned();
+            let place = place.map_err(|_: TryAcquireError| Busy)?;
             let arrived = Instant::now();
             let permit = Arc::clone(&pool.cores)
                 .acquire_owned()
                 .await
                 .expect("the semaphore is never closed");
             waited(arrived.elapsed().as_secs_f64());
-            // The permit goes with the work: a caller that leaves cannot free a core that is still in use.
+            // Both go with the work: a caller that leaves cannot free a core that is still in use.
             let work = account::carry_work(Part::Busy, move || {
                 let result = hash();
-                drop(permit);
+                drop((permit, place));
                 result
             });
             let work = tokio::task::spawn_blocking(work);
@@ -81,26 +81,31 @@ pub async fn run<T: Send + 'static>(
 #[derive(Debug)]
 pub struct HashingPool {
     cores: Arc<Semaphore>,
-    line: Arc<Semaphore>,
-    places: usize,
+    /// One for each hash under way, and one for each that waits.
+    places: Arc<Semaphore>,
+    cores_max: usize,
+    line_max: usize,
 }
 
 impl HashingPool {
     /// `cores` hashes at once; `line` more may wait.
     #[must_use]
     pub fn new(cores: usize, line: usize) -> Self {
-        let places = cores + line;
         Self {
             cores: Arc::new(Semaphore::new(cores)),
-            line: Arc::new(Semaphore::new(places)),
-            places,
+            places: Arc::new(Semaphore::new(cores + line)),
+            cores_max: cores,
+            line_max: line,
         }
     }
 
-    /// Tells `report` the queue's name, how many hashes are under way or in line, and how many fit.
+    /// Tells `report` the queue's name, how many hashes wait in line, and how many may.
     pub fn collect(&self, report: impl FnOnce(&'static str, usize, usize)) {
-        let taken = self.places.saturating_sub(self.line.available_permits());
-        report("password_hashing", taken, self.places);
+        let taken = |max: usize, of: &Semaphore| max.saturating_sub(of.available_permits());
+        let inside = taken(self.cores_max + self.line_max, &self.places);
+        let under_way = taken(self.cores_max, &self.cores);
+        let waiting = inside.saturating_sub(under_way);
+        report("password_hashing", waiting, self.line_max);
     }
 }
 
@@ -170,7 +175,7 @@ mod tests {
                 .await
             })
         };
-        while pool.line.available_permits() > 0 {
+        while pool.places.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
         assert_eq!(
@@ -179,5 +184,32 @@ mod tests {
         );
         drop(release);
         assert_eq!(first.await.unwrap(), Ok(true));
+    }
+
+    #[tokio::test]
+    async fn only_those_who_wait_stand_in_line() {
+        let pool = Arc::new(HashingPool::new(2, 3));
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let held = Arc::new(std::sync::Mutex::new(held));
+        let hashing = |_: usize| {
+            let (pool, held) = (Arc::clone(&pool), Arc::clone(&held));
+            let hash = move || held.lock().unwrap().recv().is_err();
+            tokio::spawn(async move { run(ChoiceOption::Sound, &pool, hash, |_| {}).await })
+        };
+        let hashes: Vec<_> = (0..4).map(hashing).collect();
+        while pool.cores.available_permits() > 0 || pool.places.available_permits() > 1 {
+            tokio::task::yield_now().await;
+        }
+        let told = || {
+            let mut told = None;
+            pool.collect(|_, depth, capacity| told = Some((depth, capacity)));
+            told.unwrap()
+        };
+        assert_eq!(told(), (2, 3), "two of the four are under way");
+        drop(release);
+        for hash in hashes {
+            assert_eq!(hash.await.unwrap(), Ok(true));
+        }
+        assert_eq!(told(), (0, 3));
     }
 }

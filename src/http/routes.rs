@@ -16,7 +16,30 @@ use tokio::sync::Semaphore;
 use super::Problem;
 use super::gate::Gate;
 use crate::telemetry::catalog;
-use crate::telemetry::observe::{Observe, UNMATCHED};
+use crate::telemetry::observe::{CANCELLED, Observe, UNMATCHED};
+
+/// An answer that a route may give: a status, or a status and the label `error_type` that tells why. An empty one means
+/// that the status tells.
+pub trait Expected: Copy {
+    /// The status, and why.
+    fn answer(self) -> (u16, Option<&'static str>);
+}
+
+impl Expected for u16 {
+    fn answer(self) -> (u16, Option<&'static str>) {
+        (self, None)
+    }
+}
+
+impl Expected for (u16, &'static str) {
+    fn answer(self) -> (u16, Option<&'static str>) {
+        let (status, error_type) = self;
+        (status, (!error_type.is_empty()).then_some(error_type))
+    }
+}
+
+/// What may become of a request at any route: its client leaves, or the gate refuses it.
+const ALWAYS: [(u16, &str); 2] = [(0, CANCELLED), (503, "shed")];
 
 /// Collects routes; [`Routes::build`] makes the service.
 #[derive(Debug)]
@@ -37,14 +60,14 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         }
     }
 
-    /// Adds one route for one method. `expected` are the statuses that it gives in normal use: their series
-    /// exist from the start.
+    /// Adds one route for one method. `expected` are the answers that it gives in normal use and when what it needs
+    /// fails: their series exist from the start, so that the first of them is already an increase.
     #[must_use]
     pub fn on<T: 'static>(
         self,
         method: Method,
         path: &'static str,
-        expected: &[u16],
+        expected: &[impl Expected],
         handler: impl Handler<T, S>,
     ) -> Self {
         let filter = MethodFilter::try_from(method.clone()).expect("a route has a standard method");
@@ -56,18 +79,22 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     pub fn add(
         mut self,
         path: &'static str,
-        expected: &[(Method, &[u16])],
+        expected: &[(Method, &[impl Expected])],
         methods: MethodRouter<S>,
     ) -> Self {
-        let expected: Vec<(Method, u16)> = expected
-            .iter()
-            .flat_map(|(method, statuses)| statuses.iter().map(|status| (method.clone(), *status)))
-            .collect();
+        let mut answers = Vec::new();
+        for (method, expected) in expected {
+            let expected = expected.iter().map(|expected| expected.answer());
+            let always = ALWAYS.iter().map(|always| always.answer());
+            for (status, error_type) in expected.chain(always) {
+                answers.push((method.clone(), status, error_type));
+            }
+        }
         let methods = methods
             .fallback(method_not_allowed)
             // One layer made of two: the router boxes, copies and drops a service for each.
             .layer::<_, Infallible>((
-                Observe::new(path, &expected),
+                Observe::new(path, &answers),
                 Gate::new(Arc::clone(&self.places)),
             ));
         self.router = self.router.route(path, methods);
@@ -76,7 +103,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
 
     /// The service: the routes, and a problem for everything else.
     pub fn build(self, state: S) -> Router {
-        let unmatched = Observe::new(UNMATCHED, &[(Method::GET, 404)]);
+        let unmatched = Observe::new(UNMATCHED, &[(Method::GET, 404, None)]);
         let fallback = on(MethodFilter::GET, no_such_path)
             .fallback(no_such_path)
             .layer::<_, Infallible>(unmatched)

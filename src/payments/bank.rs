@@ -4,7 +4,7 @@
 //! its place and its slot although its caller has left. The key is decided when the slot ends, so a replay
 //! costs a slot too. Capacity is slots divided by service time, paced by the clock and not by the processor,
 //! so that it is the same on every machine: a slot that falls behind because the machine was busy makes up
-//! for it.
+//! for it. It does not make up for a ledger that takes nothing more: until then the charge stays in its slot.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
 use super::conditions::Conditions;
-use super::ledger::{self, Charge, Ledger, Verdict};
+use super::ledger::{self, Charge, Ledger, Place, Verdict};
 use crate::telemetry::account::{self, Account};
 use crate::telemetry::catalog;
 
@@ -135,12 +135,21 @@ impl Slot {
                 tracing::info_span!(parent: &entry.span, "bank", otel.name = "bank slot")
             };
             tokio::time::sleep_until(ends).instrument(span).await;
+            // Written down beside the slot's next charge: while the ledger gets on, the disk does not change the
+            // bank's capacity.
+            let place = if let Some(place) = self.ledger.try_place() {
+                free_since = ends;
+                place
+            } else {
+                let place = self.ledger.place().await;
+                free_since = Instant::now();
+                place
+            };
             self.meters.busy.decrement(1.0);
-            free_since = ends;
-            // Written down beside the slot's next charge: the disk must not change the bank's capacity.
             let account = entry.account.clone();
             let decided = decide(
                 entry,
+                place,
                 self.ledger.clone(),
                 Arc::clone(&self.conditions),
                 Arc::clone(&self.meters),
@@ -156,16 +165,18 @@ impl Slot {
 
 async fn decide(
     mut entry: Entry,
+    place: Place,
     ledger: Ledger,
     conditions: Arc<Conditions>,
     meters: Arc<Meters>,
 ) {
     let decision = if conditions.fails() {
+        drop(place);
         meters.failed.increment(1);
         Decision::Failed
     } else {
         match ledger
-            .decide(entry.charge)
+            .decide(entry.charge, place)
             .instrument(entry.span.clone())
             .await
         {
@@ -173,9 +184,15 @@ async fn decide(
                 meters.decided(verdict);
                 Decision::Decided(verdict)
             }
-            Err(ledger::Error::KeyReused(amount_cents)) => Decision::KeyReused(amount_cents),
+            Err(ledger::Error::KeyReused(amount_cents)) => {
+                meters.key_reused.increment(1);
+                Decision::KeyReused(amount_cents)
+            }
             // The ledger said why in the log; the caller sees its answer end.
-            Err(ledger::Error::Failed(_)) => return,
+            Err(ledger::Error::Failed(_)) => {
+                meters.not_written.increment(1);
+                return;
+            }
         }
     };
     // Held back for as long as somebody waits: an answer without a caller is not worth a task.
@@ -196,6 +213,8 @@ struct Meters {
     declined: Counter,
     voided: Counter,
     failed: Counter,
+    key_reused: Counter,
+    not_written: Counter,
     unclaimed: Counter,
 }
 
@@ -213,6 +232,8 @@ impl Meters {
             declined: outcome("declined"),
             voided: outcome("voided"),
             failed: outcome("failed"),
+            key_reused: outcome("key_reused"),
+            not_written: outcome("not_written"),
             unclaimed: catalog::firedrill_bank_answers_unclaimed_total(),
         };
         meters.unclaimed.absolute(0);
@@ -276,6 +297,40 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(10), first)
             .await
             .expect("the first charge is decided");
+    }
+
+    #[tokio::test]
+    async fn a_ledger_that_stalls_stops_the_slots() {
+        const LEFT: usize = 40;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ledger.db");
+        let ledger = Ledger::open(&path).unwrap();
+        let other = rusqlite::Connection::open(&path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let config = Config {
+            slots: 4,
+            service_time: Duration::from_micros(10),
+            queue: 2 * ledger::LINE_MAX,
+        };
+        let bank = Bank::open(config, &ledger, &Conditions::new());
+        let charges = ledger::LINE_MAX + config.slots + LEFT;
+        let orders = 0..i64::try_from(charges).unwrap();
+        let answers: Vec<_> = orders.map(|id| bank.submit(charge(id)).unwrap()).collect();
+        let waiting = || bank.queue.max_capacity() - bank.queue.capacity();
+        let full = async {
+            while ledger.waiting() < ledger::LINE_MAX || waiting() > LEFT {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(8), full)
+            .await
+            .expect("the line before the ledger is full");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!((ledger.waiting(), waiting()), (ledger::LINE_MAX, LEFT));
+        other.execute_batch("ROLLBACK").unwrap();
+        for answer in answers {
+            assert_eq!(answer.await.unwrap(), Decision::Decided(Verdict::Charged));
+        }
     }
 
     #[tokio::test]

@@ -2,21 +2,27 @@
 //!
 //! All replicas share the file, so a retry that lands on another replica is still charged once. One thread
 //! writes and commits what has come in meanwhile as one transaction: the disk's latency is paid once for
-//! many charges, and not at all by the bank's slots.
+//! many charges, and not at all by the bank's slots: unless it stalls for so long that the bounded line before the
+//! ledger is full. Then the slots wait too, for what they go on charging would pile up here and be seen nowhere.
 
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::telemetry::catalog;
 
 /// The most that a card pays at once, in cents.
 pub const CARD_LIMIT_CENTS: i64 = 1_000_000;
 
 /// Decisions in one transaction, at most.
 const BATCH: usize = 256;
+
+/// What the ledger was asked and has not answered yet, at most: as much again as what it works on.
+pub(super) const LINE_MAX: usize = 2 * BATCH;
 
 /// A charge as it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,10 +84,18 @@ enum Command {
     Find(String, oneshot::Sender<Result<Option<Verdict>, Error>>),
 }
 
+/// A place in the line before the ledger; free again when it has answered.
+pub type Place = OwnedSemaphorePermit;
+
+/// A command and its place.
+type Entry = (Command, Place);
+
 /// The ledger. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Ledger {
-    commands: mpsc::Sender<Command>,
+    entries: mpsc::Sender<Entry>,
+    /// Bounds the entries: the channel itself does not.
+    places: Arc<Semaphore>,
 }
 
 impl Ledger {
@@ -94,36 +108,66 @@ impl Ledger {
             std::fs::create_dir_all(parent).map_err(|error| in_words(&error))?;
         }
         let connection = connect(path).map_err(|error| in_words(&error))?;
-        let (commands, inbox) = mpsc::channel();
+        let (entries, inbox) = mpsc::channel();
         std::thread::Builder::new()
             .name("ledger".into())
             .spawn(move || work(connection, &inbox))
             .map_err(|error| in_words(&error))?;
-        Ok(Self { commands })
+        catalog::firedrill_queue_capacity("ledger").set(LINE_MAX as f64);
+        Ok(Self {
+            entries,
+            places: Arc::new(Semaphore::new(LINE_MAX)),
+        })
+    }
+
+    /// Sets the gauge of the line.
+    pub fn collect(&self) {
+        catalog::firedrill_queue_depth("ledger").set(self.waiting() as f64);
+    }
+
+    /// What was asked and is not answered yet.
+    pub(super) fn waiting(&self) -> usize {
+        LINE_MAX - self.places.available_permits()
+    }
+
+    /// A place in the line, if one is free.
+    pub(super) fn try_place(&self) -> Option<Place> {
+        Arc::clone(&self.places).try_acquire_owned().ok()
+    }
+
+    /// Waits for a place in the line.
+    pub async fn place(&self) -> Place {
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        place.expect("the semaphore is never closed")
     }
 
     /// Decides a charge: as it was decided before, or anew.
-    pub async fn decide(&self, charge: Charge) -> Result<Verdict, Error> {
-        self.ask(|answer| Command::Decide(charge, answer)).await
+    pub async fn decide(&self, charge: Charge, place: Place) -> Result<Verdict, Error> {
+        self.ask(place, |answer| Command::Decide(charge, answer))
+            .await
     }
 
     /// Voids a key, unless it was decided before; says what stands there now.
     pub async fn void(&self, key: String) -> Result<Verdict, Error> {
-        self.ask(|answer| Command::Void(key, answer)).await
+        self.ask(self.place().await, |answer| Command::Void(key, answer))
+            .await
     }
 
     /// What stands there for a key.
     pub async fn find(&self, key: String) -> Result<Option<Verdict>, Error> {
-        self.ask(|answer| Command::Find(key, answer)).await
+        self.ask(self.place().await, |answer| Command::Find(key, answer))
+            .await
     }
 
     async fn ask<T>(
         &self,
+        place: Place,
         command: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Command,
     ) -> Result<T, Error> {
         let gone = || Error::Failed("its thread ended".into());
         let (answer, answered) = oneshot::channel();
-        self.commands.send(command(answer)).map_err(|_| gone())?;
+        let entry = (command(answer), place);
+        self.entries.send(entry).map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }
 }
@@ -146,11 +190,11 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// Takes what has come in, commits it as one, and only then answers.
-fn work(mut connection: Connection, inbox: &mpsc::Receiver<Command>) {
+fn work(mut connection: Connection, inbox: &mpsc::Receiver<Entry>) {
     while let Ok(first) = inbox.recv() {
-        let batch: Vec<Command> = std::iter::once(first)
+        let (batch, _places): (Vec<Command>, Vec<Place>) = std::iter::once(first)
             .chain(inbox.try_iter().take(BATCH - 1))
-            .collect();
+            .unzip();
         match decide_all(&mut connection, &batch) {
             Ok(results) => {
                 for (command, result) in batch.into_iter().zip(results) {
@@ -260,12 +304,13 @@ fn reply(command: Command, result: Answer) {
 mod tests {
     use super::*;
 
-    fn charge(amount_cents: i64) -> Charge {
-        Charge {
+    async fn decide(ledger: &Ledger, amount_cents: i64) -> Result<Verdict, Error> {
+        let charge = Charge {
             key: "order-1".into(),
             order_id: 1,
             amount_cents,
-        }
+        };
+        ledger.decide(charge, ledger.place().await).await
     }
 
     #[tokio::test]
@@ -275,7 +320,7 @@ mod tests {
         assert_eq!(ledger.find("order-1".into()).await, Ok(None));
         assert_eq!(ledger.void("order-1".into()).await, Ok(Verdict::Voided));
         assert_eq!(
-            ledger.decide(charge(100)).await,
+            decide(&ledger, 100).await,
             Ok(Verdict::Voided),
             "a late charge does not surface"
         );
@@ -289,7 +334,7 @@ mod tests {
     async fn a_void_that_comes_too_late_says_so() {
         let directory = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(&directory.path().join("ledger.db")).unwrap();
-        assert_eq!(ledger.decide(charge(100)).await, Ok(Verdict::Charged));
+        assert_eq!(decide(&ledger, 100).await, Ok(Verdict::Charged));
         assert_eq!(ledger.void("order-1".into()).await, Ok(Verdict::Charged));
     }
 
@@ -297,8 +342,8 @@ mod tests {
     async fn a_key_stands_for_one_amount() {
         let directory = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(&directory.path().join("ledger.db")).unwrap();
-        assert_eq!(ledger.decide(charge(100)).await, Ok(Verdict::Charged));
-        assert_eq!(ledger.decide(charge(101)).await, Err(Error::KeyReused(100)));
+        assert_eq!(decide(&ledger, 100).await, Ok(Verdict::Charged));
+        assert_eq!(decide(&ledger, 101).await, Err(Error::KeyReused(100)));
     }
 
     #[tokio::test]
@@ -307,11 +352,11 @@ mod tests {
         let path = directory.path().join("ledger.db");
         let (one, other) = (Ledger::open(&path).unwrap(), Ledger::open(&path).unwrap());
         assert_eq!(
-            one.decide(charge(CARD_LIMIT_CENTS + 1)).await,
+            decide(&one, CARD_LIMIT_CENTS + 1).await,
             Ok(Verdict::Declined)
         );
         assert_eq!(
-            other.decide(charge(CARD_LIMIT_CENTS + 1)).await,
+            decide(&other, CARD_LIMIT_CENTS + 1).await,
             Ok(Verdict::Declined)
         );
     }

@@ -111,7 +111,7 @@ mod tests {
                     order_id,
                     amount_cents: 100,
                 };
-                ledger.decide(charge).await.unwrap();
+                ledger.decide(charge, ledger.place().await).await.unwrap();
             }
         }
         ledger.void("a-26".into()).await.unwrap();

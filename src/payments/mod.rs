@@ -15,7 +15,6 @@ mod listing;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::Json;
 use axum::extract::State;
@@ -29,7 +28,8 @@ use crate::control::lifecycle::{self, Context, Extras, Running};
 use crate::http::extract::{JsonBody, PathId};
 use crate::http::{Problem, Routes};
 use crate::store::Reader;
-use crate::telemetry::account::{self, Part};
+use crate::telemetry::account::Part;
+use crate::telemetry::wait::Wait;
 use bank::{Bank, Decision, Refused};
 use conditions::Conditions;
 use ledger::{Charge, Ledger, Verdict};
@@ -71,15 +71,15 @@ pub fn run(config: Config) -> Result<(), String> {
         let ledger = Ledger::open(&path)?;
         let reader = Reader::open(&path)?;
         let bank = Arc::new(Bank::open(bank, &ledger, &conditions));
-        let observed = Arc::clone(&bank);
-        context.telemetry.collect(move || observed.collect());
+        let observed = (Arc::clone(&bank), ledger.clone());
+        context.telemetry.collect(move || {
+            observed.0.collect();
+            observed.1.collect();
+        });
         let router = Routes::new(REQUESTS_MAX)
             .add(
                 "/charges",
-                &[
-                    (Method::POST, &[201, 402, 409, 422, 502, 503]),
-                    (Method::GET, &[200]),
-                ],
+                &[(Method::POST, &CHARGED), (Method::GET, &[(200, "")])],
                 post(charge).get(listing::list),
             )
             .on(Method::GET, "/charges/{key}", &[200, 404], find)
@@ -95,6 +95,17 @@ pub fn run(config: Config) -> Result<(), String> {
         })
     })
 }
+
+/// What a charge may be answered.
+const CHARGED: [(u16, &str); 7] = [
+    (201, ""),
+    (402, ""),
+    (409, ""),
+    (422, ""),
+    (500, ""),
+    (502, "bank"),
+    (503, "queue_full"),
+];
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -136,9 +147,9 @@ async fn charge(
         )
         .error_type("queue_full")
     })?;
-    let asked = Instant::now();
+    let wait = Wait::begin().charged_to(Part::Downstream);
     let decision = decision.await;
-    account::charge(Part::Downstream, asked.elapsed());
+    drop(wait);
     match decision {
         Ok(Decision::Decided(verdict)) => Ok(answer(verdict)),
         Ok(Decision::Failed) => {

@@ -29,7 +29,7 @@ use crate::choices::password_hashing::HashingPool;
 use crate::control::lifecycle::{self, Context, Extras, Running};
 use crate::http::{Problem, Routes};
 use crate::store::{self, Reader, Seed, Store};
-use crate::telemetry::catalog;
+use crate::telemetry::catalog::{self, Histogram};
 
 /// Requests that the shop works on at the same time.
 const REQUESTS_MAX: usize = 512;
@@ -59,6 +59,7 @@ pub(crate) struct Shop {
     payments: charge::Payments,
     orders: Arc<orders::Orders>,
     hashing: HashingPool,
+    hashing_waits: Histogram,
     /// Orders under way that outlive their request.
     tasks: TaskTracker,
 }
@@ -102,12 +103,12 @@ impl Shop {
             payments: charge::Payments::new(payments, store.id())?,
             orders: Arc::new(orders::Orders::new()),
             hashing: HashingPool::new(cores, HASHING_LINE),
+            hashing_waits: catalog::firedrill_queue_wait_seconds("password_hashing"),
             tasks: TaskTracker::new(),
             reader,
             store,
         });
         catalog::firedrill_requests_shed_total("queue_full").absolute(0);
-        drop(catalog::firedrill_queue_wait_seconds("password_hashing"));
         let observed = Arc::clone(&shop);
         context.telemetry.collect(move || observed.collect());
         Ok(shop)
@@ -126,31 +127,27 @@ impl Shop {
 }
 
 fn routes(shop: Arc<Shop>) -> Router {
+    let list = [(200, ""), POOL_TIMEOUT];
+    let show = [(200, ""), (404, ""), POOL_TIMEOUT];
+    let login = [(201, ""), (401, ""), (500, ""), POOL_TIMEOUT];
     Routes::new(REQUESTS_MAX)
-        .on(Method::GET, "/items", &[200], catalogue::list)
-        .on(Method::GET, "/items/{id}", &[200, 404], catalogue::show)
-        .on(
-            Method::POST,
-            "/orders",
-            &[201, 402, 409, 422, 503, 504],
-            orders::place,
-        )
-        .on(Method::GET, "/orders/{id}", &[200, 404], orders::show)
+        .on(Method::GET, "/items", &list, catalogue::list)
+        .on(Method::GET, "/items/{id}", &show, catalogue::show)
+        .on(Method::POST, "/orders", &orders::PLACED, orders::place)
+        .on(Method::GET, "/orders/{id}", &show, orders::show)
         .on(
             Method::GET,
             "/customers/{id}/orders",
-            &[200, 404],
+            &show,
             customers::orders,
         )
-        .on(
-            Method::POST,
-            "/sessions",
-            &[201, 401, 503],
-            sessions::create,
-        )
+        .on(Method::POST, "/sessions", &login, sessions::create)
         .on(Method::GET, "/search", &[200, 422], search::search)
         .build(shop)
 }
+
+/// The answer where no connection became free.
+const POOL_TIMEOUT: (u16, &str) = (503, "pool_timeout");
 
 /// Now, in milliseconds since the epoch.
 fn now_ms() -> i64 {
@@ -176,7 +173,7 @@ impl From<store::Error> for Problem {
                 "The shop is too busy to look it up.",
             )
             .retry_after(1)
-            .error_type("pool_timeout"),
+            .error_type(POOL_TIMEOUT.1),
             other => Self::internal(&other),
         }
     }

@@ -4,17 +4,21 @@
 //! someone: a charge without an order, or an order without a charge. The ledger knows. It is asked to void
 //! the charge; if that comes too late the order is completed, and if not it is cancelled. The ledger's word
 //! is final, so it does not matter whether a late attempt still waits in the bank's queue.
+//!
+//! How many orders are unsettled, and since when, is looked up here as well, through the connection beside the pool:
+//! nothing of what can keep orders open keeps them from being counted.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rusqlite::Connection;
 use tokio_util::sync::CancellationToken;
 
 use super::charge::Charged;
 use super::{Shop, now_ms, orders};
 use crate::store::model::{Order, Status};
-use crate::store::{self, Operation};
-use crate::telemetry::catalog;
+use crate::store::{self, Operation, Reader};
+use crate::telemetry::catalog::{self, Gauge};
 
 /// How old an open order must be: the bank gets that long to decide, so that most orders whose answer was lost
 /// are completed and not cancelled.
@@ -29,8 +33,9 @@ pub(super) async fn run(shop: Arc<Shop>, stop: CancellationToken) {
     for outcome in ["completed", "cancelled", "declined"] {
         catalog::firedrill_orders_reconciled_total(outcome).absolute(0);
     }
+    let mut unsettled = Unsettled::new();
     while !stop.is_cancelled() {
-        if let Err(error) = round(&shop, &stop).await {
+        if let Err(error) = round(&shop, &stop, &mut unsettled).await {
             tracing::warn!(target: "reconcile", error, "Open orders could not be settled yet.");
         }
         tokio::select! {
@@ -41,8 +46,13 @@ pub(super) async fn run(shop: Arc<Shop>, stop: CancellationToken) {
 }
 
 /// Goes once through all open orders, in pages: those that this process works on must not hide the others.
-async fn round(shop: &Shop, stop: &CancellationToken) -> Result<(), String> {
+async fn round(
+    shop: &Shop,
+    stop: &CancellationToken,
+    unsettled: &mut Unsettled,
+) -> Result<(), String> {
     let mut after = 0;
+    unsettled.look(&shop.reader).await?;
     loop {
         let page = left_open(shop, after)
             .await
@@ -57,6 +67,7 @@ async fn round(shop: &Shop, stop: &CancellationToken) -> Result<(), String> {
             }
             if !shop.orders.works_on(order.id) {
                 settle(shop, order).await?;
+                unsettled.look_again(&shop.reader).await?;
             }
         }
     }
@@ -97,4 +108,54 @@ async fn settle(shop: &Shop, order: Order) -> Result<(), String> {
     catalog::firedrill_orders_reconciled_total(outcome).increment(1);
     tracing::info!(target: "reconcile", order_id = id, outcome, "An open order was settled.");
     Ok(())
+}
+
+/// What the gauges show of the orders that are unsettled.
+struct Unsettled {
+    count: Gauge,
+    oldest_age: Gauge,
+    looked: Instant,
+}
+
+impl Unsettled {
+    fn new() -> Self {
+        let unsettled = Self {
+            count: catalog::firedrill_orders_unsettled(),
+            oldest_age: catalog::firedrill_orders_oldest_unsettled_age_seconds(),
+            looked: Instant::now(),
+        };
+        unsettled.count.set(0.0);
+        unsettled.oldest_age.set(0.0);
+        unsettled
+    }
+
+    /// Sets the gauges.
+    async fn look(&mut self, reader: &Reader) -> Result<(), String> {
+        let now = now_ms();
+        let read = reader.read(move |connection| count(connection, now - GRACE_MS));
+        let (count, oldest_ms) = read.await.map_err(|error| error.to_string())?;
+        let age_ms = oldest_ms.map_or(0, |oldest| now.saturating_sub(oldest));
+        self.count.set(count as f64);
+        self.oldest_age.set(age_ms as f64 / 1000.0);
+        self.looked = Instant::now();
+        Ok(())
+    }
+
+    /// Sets them if they are old: where payments is slow, a round takes long.
+    async fn look_again(&mut self, reader: &Reader) -> Result<(), String> {
+        if self.looked.elapsed() < PAUSE {
+            return Ok(());
+        }
+        self.look(reader).await
+    }
+}
+
+/// How many open orders are older than `before_ms`, and when the oldest was opened.
+fn count(connection: &Connection, before_ms: i64) -> rusqlite::Result<(i64, Option<i64>)> {
+    connection
+        .prepare_cached(
+            "SELECT count(*), min(created_at_ms) FROM orders
+             WHERE status = 'charging' AND created_at_ms < ?1",
+        )?
+        .query_row([before_ms], |row| Ok((row.get(0)?, row.get(1)?)))
 }

@@ -53,6 +53,19 @@ pub(super) async fn create(
             format!("at most {PASSWORD_BYTES_MAX} bytes"),
         ));
     }
+    if !matches(&shop, customer_id, password).await? {
+        return Err(Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "The customer or the password is wrong.",
+        ));
+    }
+    let token = random_token().map_err(|error| Problem::internal(&error))?;
+    write(&shop, customer_id, token.clone()).await?;
+    Ok((StatusCode::CREATED, Json(Session { customer_id, token })))
+}
+
+/// Whether there is such a customer, with this password.
+async fn matches(shop: &Shop, customer_id: i64, password: String) -> Result<bool, Problem> {
     let read = shop
         .store
         .read(Operation::new("SELECT", "customers"), move |connection| {
@@ -65,18 +78,13 @@ pub(super) async fn create(
                 .query_row([customer_id], columns)
                 .optional()
         });
-    let refused = || {
-        Problem::new(
-            StatusCode::UNAUTHORIZED,
-            "The customer or the password is wrong.",
-        )
+    let Some((salt, hash)) = read.await? else {
+        return Ok(false);
     };
-    let (salt, hash) = read.await?.ok_or_else(refused)?;
     let check = move || hash_password(password.as_bytes(), &salt) == hash;
     let option = password_hashing::CHOICE.option();
-    let waited =
-        |seconds| catalog::firedrill_queue_wait_seconds("password_hashing").record(seconds);
-    let matches = password_hashing::run(option, &shop.hashing, check, waited)
+    let waited = |seconds| shop.hashing_waits.record(seconds);
+    password_hashing::run(option, &shop.hashing, check, waited)
         .await
         .map_err(|Busy| {
             catalog::firedrill_requests_shed_total("queue_full").increment(1);
@@ -86,15 +94,11 @@ pub(super) async fn create(
             )
             .retry_after(1)
             .error_type("shed")
-        })?;
-    if !matches {
-        return Err(refused());
-    }
-    let token = random_token().map_err(|error| Problem::internal(&error))?;
-    let session = Session {
-        customer_id,
-        token: token.clone(),
-    };
+        })
+}
+
+/// Writes a session down, and removes those that have ended.
+async fn write(shop: &Shop, customer_id: i64, token: String) -> Result<(), Problem> {
     let write = shop
         .store
         .write(Operation::new("INSERT", "sessions"), move |transaction| {
@@ -107,7 +111,7 @@ pub(super) async fn create(
                 .execute(params![token, customer_id, now + SESSION_MS])
         });
     write.await?;
-    Ok((StatusCode::CREATED, Json(session)))
+    Ok(())
 }
 
 /// Nobody can guess it: it comes from the kernel, not from a generator that simulations use.

@@ -5,6 +5,8 @@
 //! things. SQLite has one writer at a time: writers queue here, in order, instead of in its busy loop, which
 //! is neither fair nor visible.
 
+mod lease;
+mod line;
 pub mod model;
 mod pool;
 mod reader;
@@ -13,16 +15,18 @@ mod schema;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::telemetry::catalog::Histogram;
-use deadpool::managed::{Object, Pool, PoolError, Timeouts};
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use crate::telemetry::catalog::{Counter, Histogram};
+use deadpool::managed::{Pool, PoolError, Timeouts};
+use rusqlite::{Connection, Transaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tracing::{Instrument, field};
 
-use crate::telemetry::account::{self, Part};
-use crate::telemetry::{catalog, context};
+use crate::telemetry::account::Part;
+use crate::telemetry::catalog;
+use crate::telemetry::wait::Wait;
+pub use lease::Lease;
+use line::Line;
 use pool::Manager;
 pub use reader::Reader;
 pub use schema::{SEED_PASSWORD, Seed};
@@ -37,14 +41,14 @@ pub const CONNECTIONS_MAX: usize = 8;
 /// slow disk would empty the pool of writers that do nothing, and readers would wait for a disk they do not need.
 const WRITERS_MAX: usize = CONNECTIONS_MAX / 2;
 
-/// How long a request waits for a connection.
+/// How long a request waits for a connection, and if it is to write for its turn as well.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Why a statement brought no result.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No connection became free in time.
-    #[error("no database connection became free within {WAIT_MAX:?}")]
+    /// No connection became free in time, or the turn to write did not come.
+    #[error("no database connection became free, or no turn to write came, within {WAIT_MAX:?}")]
     PoolTimeout,
     /// The database refused.
     #[error("the database failed: {0}")]
@@ -85,6 +89,11 @@ struct Shared {
     writer: Arc<tokio::sync::Mutex<()>>,
     /// Taken by who has a connection in order to write.
     seats: Arc<Semaphore>,
+    /// Those who wait for one of the seats.
+    unseated: Line,
+    /// Those who have a connection and wait for their turn to write.
+    writers: Line,
+    timeouts: Counter,
     waits: Histogram,
     uses: Histogram,
     turns: Histogram,
@@ -107,22 +116,24 @@ impl Store {
         let pool = Pool::builder(manager)
             .max_size(CONNECTIONS_MAX)
             .runtime(deadpool::Runtime::Tokio1)
-            .timeouts(Timeouts {
-                wait: Some(WAIT_MAX),
-                ..Timeouts::default()
-            })
             .build()
             .map_err(|error| format!("the pool cannot be built: {error}"))?;
         let id = connection
             .query_row("SELECT id FROM shop", [], |row| row.get(0))
             .map_err(in_words)?;
         catalog::db_client_connection_max(POOL).set(CONNECTIONS_MAX as f64);
-        catalog::db_client_connection_timeouts_total(POOL).absolute(0);
+        // Whoever waits for a turn has a connection, and so has the one whose turn it is.
+        catalog::firedrill_queue_capacity("writer").set((CONNECTIONS_MAX - 1) as f64);
+        let timeouts = catalog::db_client_connection_timeouts_total(POOL);
+        timeouts.absolute(0);
         let shared = Shared {
             id,
             pool,
             writer: Arc::default(),
             seats: Arc::new(Semaphore::new(WRITERS_MAX)),
+            unseated: Line::default(),
+            writers: Line::default(),
+            timeouts,
             waits: catalog::db_client_connection_wait_time_seconds(POOL),
             uses: catalog::db_client_connection_use_time_seconds(POOL),
             turns: catalog::firedrill_queue_wait_seconds("writer"),
@@ -145,57 +156,55 @@ impl Store {
         let used = status.size.saturating_sub(status.available);
         catalog::db_client_connection_count(POOL, "used").set(used as f64);
         catalog::db_client_connection_count(POOL, "idle").set(status.available as f64);
-        catalog::db_client_connection_pending_requests(POOL).set(status.waiting as f64);
+        let pending = status.waiting + self.shared.unseated.len();
+        catalog::db_client_connection_pending_requests(POOL).set(pending as f64);
+        catalog::firedrill_queue_depth("writer").set(self.shared.writers.len() as f64);
     }
 
     /// Waits for a connection, to read.
     pub async fn connection(&self) -> Result<Lease, Error> {
-        self.lease(Instant::now(), None).await
+        self.lease(self.wait(), None, None).await
     }
 
     /// Waits for a connection, to write: at most half of the pool is given out for that.
     pub async fn writing_connection(&self) -> Result<Lease, Error> {
-        let asked = Instant::now();
+        let wait = self.wait();
+        let turn = Wait::begin().recorded_in(&self.shared.turns);
+        let unseated = self.shared.unseated.enter();
         let seat = tokio::time::timeout(WAIT_MAX, Arc::clone(&self.shared.seats).acquire_owned());
         let Ok(seat) = seat.await else {
-            return Err(self.gave_up(asked));
+            return Err(self.shared.gave_up());
         };
+        drop(unseated);
         let seat = seat.expect("the semaphore is never closed");
-        self.lease(asked, Some(seat)).await
+        self.lease(wait, Some(seat), Some(turn)).await
+    }
+
+    /// A wait for a connection that begins now.
+    fn wait(&self) -> Wait {
+        Wait::begin()
+            .charged_to(Part::Pool)
+            .recorded_in(&self.shared.waits)
     }
 
     async fn lease(
         &self,
-        asked: Instant,
+        wait: Wait,
         seat: Option<OwnedSemaphorePermit>,
+        turn: Option<Wait>,
     ) -> Result<Lease, Error> {
-        let connection = match self.shared.pool.get().await {
+        let in_time = Timeouts {
+            wait: Some(wait_left(&wait)),
+            ..Timeouts::default()
+        };
+        let connection = match self.shared.pool.timeout_get(&in_time).await {
             Ok(connection) => connection,
             Err(PoolError::Backend(error)) => return Err(Error::Database(error)),
-            Err(_) => return Err(self.gave_up(asked)),
+            Err(_) => return Err(self.shared.gave_up()),
         };
-        self.waited(asked);
-        Ok(Lease {
-            connection: Some(connection),
-            seat,
-            asked: Some(asked),
-            since: Instant::now(),
-            shared: Arc::clone(&self.shared),
-        })
-    }
-
-    /// Accounts for a wait that began at `asked`.
-    fn waited(&self, asked: Instant) {
-        let waited = asked.elapsed();
-        self.shared.waits.record(waited.as_secs_f64());
-        account::charge(Part::Pool, waited);
-    }
-
-    /// Accounts for a wait that ended without a connection, in whichever of the two lines it was.
-    fn gave_up(&self, asked: Instant) -> Error {
-        self.waited(asked);
-        catalog::db_client_connection_timeouts_total(POOL).increment(1);
-        Error::PoolTimeout
+        drop(wait);
+        let shared = Arc::clone(&self.shared);
+        Ok(Lease::new(connection, seat, turn, shared))
     }
 
     /// Runs `statement` on a connection of its own.
@@ -218,91 +227,18 @@ impl Store {
     }
 }
 
-/// A connection, leased. It goes back to the pool when it is dropped.
-#[derive(Debug)]
-pub struct Lease {
-    connection: Option<Object<Manager>>,
-    /// Its place among the writers, until it has written.
-    seat: Option<OwnedSemaphorePermit>,
-    /// Since when it is waited for a first write.
-    asked: Option<Instant>,
-    since: Instant,
-    shared: Arc<Shared>,
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.shared.uses.record(self.since.elapsed().as_secs_f64());
-    }
-}
-
-impl Lease {
-    /// Runs `statement` and gives the lease back with its result.
-    pub async fn read<T: Send + 'static>(
-        self,
-        operation: Operation,
-        statement: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<(Self, T), Error> {
-        self.run(operation, move |connection| statement(connection))
-            .await
-    }
-
-    /// Runs `statements` in a transaction, when it is this writer's turn. An error rolls all of it back.
-    pub async fn write<T: Send + 'static>(
-        mut self,
-        operation: Operation,
-        statements: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<(Self, T), Error> {
-        let asked = self.asked.take().unwrap_or_else(Instant::now);
-        let turn_asked = Instant::now();
-        let turn = Arc::clone(&self.shared.writer).lock_owned().await;
-        self.shared.turns.record(asked.elapsed().as_secs_f64());
-        account::charge(Part::Pool, turn_asked.elapsed());
-        let transaction = move |connection: &mut Connection| {
-            // Goes with the work: a caller that leaves must not let the next writer in before it has ended.
-            let _turn = turn;
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let result = statements(&transaction)?;
-            transaction.commit()?;
-            Ok(result)
-        };
-        let (mut lease, result) = self.run(operation, transaction).await?;
-        lease.seat = None;
-        Ok((lease, result))
-    }
-
-    async fn run<T: Send + 'static>(
-        mut self,
-        operation: Operation,
-        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<(Self, T), Error> {
-        let span = database_span(operation);
-        let started = Instant::now();
-        let mut connection = self.connection.take().ok_or(Error::Lost)?;
-        let on_thread = span.clone();
-        // If the caller leaves, the thread ends its statement and then returns the connection to the pool.
-        let work = account::carry_work(Part::Database, move || {
-            let result = on_thread.in_scope(|| work(&mut connection));
-            (connection, result)
-        });
-        let work = tokio::task::spawn_blocking(work);
-        let (connection, result) = work
-            .instrument(span.clone())
-            .await
-            .map_err(|_| Error::Lost)?;
-        self.connection = Some(connection);
-        self.shared
-            .record(operation, result.is_err(), started.elapsed());
-        if result.is_err() {
-            span.record("error.type", "database");
-            span.record("otel.status_code", "ERROR");
-        }
-        Ok((self, result?))
-    }
+/// What a wait may still take.
+fn wait_left(wait: &Wait) -> Duration {
+    WAIT_MAX.saturating_sub(wait.elapsed())
 }
 
 impl Shared {
+    /// Accounts for a wait that ended without a connection or a turn, in whichever of the lines it was.
+    fn gave_up(&self) -> Error {
+        self.timeouts.increment(1);
+        Error::PoolTimeout
+    }
+
     fn record(&self, operation: Operation, failed: bool, elapsed: Duration) {
         let mut operations = self
             .operations
@@ -321,41 +257,125 @@ impl Shared {
     }
 }
 
-/// Work that belongs to no trace starts none: the polls of the workers would bury the orders.
-fn database_span(operation: Operation) -> tracing::Span {
-    if !context::sampled() {
-        return tracing::Span::none();
-    }
-    tracing::info_span!(
-        "database",
-        otel.name = format!("{} {}", operation.name, operation.collection),
-        otel.kind = "client",
-        otel.status_code = field::Empty,
-        error.type = field::Empty,
-        db.system.name = "sqlite",
-        db.operation.name = operation.name,
-        db.collection.name = operation.collection,
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::telemetry::context;
+    use crate::telemetry::wait::kept;
 
     const WRITE: Operation = Operation::new("UPDATE", "items");
     const READ: Operation = Operation::new("SELECT", "items");
 
-    #[tokio::test]
-    async fn readers_do_not_wait_for_writers_that_wait() {
-        let dir = tempfile::tempdir().unwrap();
+    fn open(dir: &tempfile::TempDir) -> Store {
         let seed = Seed {
             items: 1,
             customers: 1,
             orders: 1,
         };
-        let store = Store::open(&dir.path().join("shop.db"), seed).unwrap();
+        Store::open(&dir.path().join("shop.db"), seed).unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_leaves_while_it_waits_is_recorded() {
+        const PATIENCE: Duration = Duration::from_millis(20);
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = open(&dir);
+        let ((waits, waited), (turns, queued)) = (kept::histogram(), kept::histogram());
+        let shared = Arc::get_mut(&mut store.shared).unwrap();
+        (shared.waits, shared.turns) = (waits, turns);
+        let left = |samples: Vec<f64>| {
+            let patience = PATIENCE.as_secs_f64();
+            samples.into_iter().filter(|s| *s >= patience).count()
+        };
+        let mut leases = Vec::new();
+        for _ in 0..CONNECTIONS_MAX {
+            leases.push(store.connection().await.unwrap());
+        }
+        let account = context::untraced();
+        let read = account.follow(store.read(READ, |_| Ok(())));
+        assert!(tokio::time::timeout(PATIENCE, read).await.is_err());
+        assert!(account.spent(Part::Pool) >= PATIENCE);
+        assert_eq!(left(waited.samples()), 1, "of the reader");
+        let write = store.write(WRITE, |_| Ok(()));
+        assert!(tokio::time::timeout(PATIENCE, write).await.is_err());
+        assert_eq!(left(waited.samples()), 2, "of the writer");
+        assert_eq!(left(queued.samples()), 1, "and in its queue");
+        drop(leases);
+        let _turn = store.shared.writer.lock().await;
+        let account = context::untraced();
+        let write = account.follow(store.write(WRITE, |_| Ok(())));
+        assert!(tokio::time::timeout(PATIENCE, write).await.is_err());
+        assert!(account.spent(Part::Pool) >= PATIENCE);
+        assert_eq!(left(queued.samples()), 2, "for want of a turn");
+        drop(store.writing_connection().await.unwrap());
+        assert_eq!(queued.samples().len(), 2, "who does not write has no turn");
+    }
+
+    #[tokio::test]
+    async fn writers_that_find_no_turn_are_seen_and_give_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&dir);
+        let _turn = store.shared.writer.lock().await;
+        let writers = 2 * CONNECTIONS_MAX;
+        let writing: Vec<_> = (0..writers)
+            .map(|_| {
+                let store = store.clone();
+                tokio::spawn(async move { store.write(WRITE, |_| Ok(())).await })
+            })
+            .collect();
+        let seen = async {
+            let shared = &store.shared;
+            while (shared.unseated.len(), shared.writers.len())
+                != (writers - WRITERS_MAX, WRITERS_MAX)
+            {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(WAIT_MAX, seen)
+            .await
+            .expect("all of them wait, in one line or the other");
+        for write in writing {
+            assert!(matches!(write.await.unwrap(), Err(Error::PoolTimeout)));
+        }
+        assert_eq!(store.shared.unseated.len() + store.shared.writers.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_statement_whose_caller_left_is_recorded_when_it_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = open(&dir);
+        let ((uses, used), (operations, ended)) = (kept::histogram(), kept::histogram());
+        let shared = Arc::get_mut(&mut store.shared).unwrap();
+        shared.uses = uses;
+        shared.operations = Mutex::new(HashMap::from([((READ, false), operations)]));
+        let (release, stalled) = mpsc::channel::<()>();
+        let (began, begun) = tokio::sync::oneshot::channel();
+        let read = store.read(READ, move |_| {
+            began.send(()).expect("the test waits for it");
+            Ok(stalled.recv().is_err())
+        });
+        tokio::select! {
+            _ = read => panic!("it is stalled"),
+            begun = begun => begun.unwrap(),
+        }
+        assert!(used.samples().is_empty(), "the connection is in use");
+        drop(release);
+        let both = async {
+            while used.samples().is_empty() || ended.samples().is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), both)
+            .await
+            .expect("the statement and the use of its connection are recorded");
+    }
+
+    #[tokio::test]
+    async fn readers_do_not_wait_for_writers_that_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&dir);
         let (release, stalled) = mpsc::channel::<()>();
         let (began, begun) = tokio::sync::oneshot::channel();
         let first = store.clone();

@@ -166,9 +166,9 @@ catalogue! {
     gauge Gauge db_client_connection_max(db_client_connection_pool_name);
     /// Requests that wait for a connection of a pool.
     gauge Gauge db_client_connection_pending_requests(db_client_connection_pool_name);
-    /// Waits for a connection that ended without one.
+    /// Waits for a connection, or for the turn to write on it, that ended without.
     counter Counter db_client_connection_timeouts_total(db_client_connection_pool_name);
-    /// Time that a request waited for a connection.
+    /// Time that a request waited for a connection, also if it left without one.
     histogram Histogram db_client_connection_wait_time_seconds(db_client_connection_pool_name) WAIT_SECONDS;
     /// Time that it took to open a connection.
     histogram Histogram db_client_connection_create_time_seconds(db_client_connection_pool_name) WAIT_SECONDS;
@@ -183,7 +183,7 @@ catalogue! {
     gauge Gauge firedrill_queue_depth(queue);
     /// Entries that a queue may hold.
     gauge Gauge firedrill_queue_capacity(queue);
-    /// Time that an entry waited in a queue before work on it began.
+    /// Time that an entry waited in a queue, until work on it began or it left.
     histogram Histogram firedrill_queue_wait_seconds(queue) WAIT_SECONDS;
 
     /// Orders, by how they ended.
@@ -192,6 +192,10 @@ catalogue! {
     counter Counter firedrill_orders_reconciled_total(outcome);
     /// Orders that this process is charging; those that wait to be reconciled are not among them.
     gauge Gauge firedrill_orders_open();
+    /// Orders that began to charge more than 3 seconds ago and are not settled: still being charged, or left to be reconciled.
+    gauge Gauge firedrill_orders_unsettled();
+    /// Age of the oldest of the orders that are unsettled; 0 if there is none.
+    gauge Gauge firedrill_orders_oldest_unsettled_age_seconds();
     /// Events of the outbox, by how their delivery ended.
     counter Counter firedrill_outbox_events_total(outcome);
     /// Age of the oldest event in the outbox that is not delivered yet.
@@ -199,6 +203,8 @@ catalogue! {
 
     /// What the audit found at its last complete turn: items of which more are sold and left than ever came in, charges of an order beyond its first, charges whose order is neither paid nor open. 0 also before the first turn, and old while the timestamp of the last success is.
     gauge Gauge firedrill_invariant_violations(invariant);
+    /// When the audit last read a page of the books, in seconds since the epoch; 0 before the first. A turn through all of them takes the longer the more there is, so this tells whether it gets on.
+    gauge Gauge firedrill_audit_last_page_timestamp_seconds(audit);
     /// When a turn of the audit was last completed, in seconds since the epoch; 0 before the first.
     gauge Gauge firedrill_audit_last_success_timestamp_seconds(audit);
     /// Duration of a complete turn of the audit, most of which is rest.

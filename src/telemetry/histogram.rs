@@ -17,7 +17,7 @@ use super::catalog::{CATALOGUE, Kind, Metric};
 use super::context::{self, Identity};
 
 /// The series of one family, by their labels as text.
-type Family = BTreeMap<String, Arc<Series>>;
+type Family = BTreeMap<Arc<str>, Arc<Series>>;
 
 /// Every histogram of this process.
 #[derive(Debug, Default)]
@@ -37,22 +37,28 @@ impl Histograms {
             .entry(metric.name)
             .or_insert_with(|| (metric, Family::new()));
         let series = family
-            .entry(labels(key))
+            .entry(labels(key).into())
             .or_insert_with(|| Arc::new(Series::new(metric.buckets)));
         metrics::Histogram::from_arc(Arc::clone(series))
     }
 
     /// Appends the families in the text format, with `exemplars` if the reader knows them.
     pub(super) fn render(&self, text: &mut String, exemplars: bool) {
-        let families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
-        for (metric, family) in families.values() {
+        for (metric, family) in self.families() {
             let (name, help) = (metric.name, metric.help.trim());
             put(text, format_args!("# HELP {name} {help}\n"));
             put(text, format_args!("# TYPE {name} histogram\n"));
             for (labels, series) in family {
-                series.render(text, name, labels, exemplars);
+                series.render(text, name, &labels, exemplars);
             }
         }
+    }
+
+    /// All of them as they are now. To write them takes far longer, and a request that asks for a histogram waits for
+    /// this lock.
+    fn families(&self) -> Vec<(&'static Metric, Family)> {
+        let families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
+        families.values().cloned().collect()
     }
 }
 
@@ -176,6 +182,8 @@ impl HistogramFn for Series {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use metrics::Label;
     use opentelemetry::trace::{SpanId, TraceId};
 
@@ -243,6 +251,35 @@ mod tests {
             "{line}"
         );
         assert!(!rendered(&histograms, false).contains("trace_id"));
+    }
+
+    #[test]
+    fn a_scrape_that_is_written_holds_up_nobody() {
+        let histograms = Histograms::default();
+        let identity = Identity {
+            trace_id: TraceId::from_bytes([1; 16]),
+            span_id: SpanId::from_bytes([2; 8]),
+            sampled: true,
+        };
+        let histogram = histograms.register(&key());
+        Account::new(Some(identity), None).enter(|| histogram.record(0.3));
+        let (_, family) = histograms.families().remove(0);
+        let series = family.into_values().next().unwrap();
+        // The writing stops here, in the middle.
+        let held = series.exemplars.get().unwrap()[3].lock().unwrap();
+        std::thread::scope(|scope| {
+            let writing = scope.spawn(|| rendered(&histograms, true));
+            std::thread::sleep(Duration::from_millis(50));
+            let asking = scope.spawn(|| histograms.register(&key()));
+            let asked = Instant::now();
+            while !asking.is_finished() && asked.elapsed() < Duration::from_secs(10) {
+                std::thread::yield_now();
+            }
+            let answered = asking.is_finished();
+            assert!(!writing.is_finished());
+            drop(held);
+            assert!(answered, "it waited for the scrape");
+        });
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! - [`observe`]: the outermost layer of a server, which counts each request in `Drop`
 //! - `in_flight`: the requests under way
 //! - [`account`]: what a request's time and memory went into
+//! - [`wait`]: a time that is charged and recorded however it ends
 //! - [`context`], `sampler`: trace context between processes, and which traces are kept
 //! - `exposition`, `histogram`: what a scrape is answered
 //! - [`traces`], `logs`, `exports`: spans over OTLP, log events as JSON lines and over OTLP, what became of the exports
@@ -33,6 +34,7 @@ mod runtime;
 mod sampler;
 pub mod spans;
 pub mod traces;
+pub mod wait;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -67,9 +67,10 @@ struct Outcome {
 }
 
 impl Observe {
-    /// Observes `route`; the series of each of `expected` (method and status) exist at zero from now on.
+    /// Observes `route`; the series of each of `expected` exist at zero from now on. An answer is a method, a status (0
+    /// if there is none) and its `error_type`; without one, that of the status alone.
     #[must_use]
-    pub fn new(route: &'static str, expected: &[(Method, u16)]) -> Self {
+    pub fn new(route: &'static str, expected: &[(Method, u16, Option<&'static str>)]) -> Self {
         let active = |method| catalog::http_server_active_requests(method, "http");
         let part =
             |part: Part| catalog::firedrill_http_server_request_part_seconds(route, part.name());
@@ -84,11 +85,11 @@ impl Observe {
             in_flight: Mutex::default(),
             oldest: catalog::firedrill_http_server_oldest_request_age_seconds(route),
         };
-        for (method, status) in expected {
+        for (method, status, error_type) in expected {
             drop(route.duration(Outcome {
                 method: method_index(method),
                 status: *status,
-                error_type: default_error_type(*status),
+                error_type: error_type.unwrap_or_else(|| default_error_type(*status)),
             }));
         }
         let route = Arc::new(route);
@@ -273,8 +274,8 @@ struct Guard {
     span: Span,
 }
 
-/// How a request ended whose client did not stay for all of the answer, or for any.
-const CANCELLED: &str = "cancelled";
+/// The `error_type` of a request whose client did not stay for all of the answer, or for any.
+pub const CANCELLED: &str = "cancelled";
 
 impl Guard {
     fn start(route: &Arc<Route>, request: &Request) -> Self {

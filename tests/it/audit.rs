@@ -176,6 +176,13 @@ fn without_payments_the_numbers_stay_and_grow_old() {
         charges_now - charges < 10.0,
         "{charges_now} after {charges}"
     );
+    let page = |audit: &str| {
+        let label = format!("audit=\"{audit}\"");
+        let name = "firedrill_audit_last_page_timestamp_seconds";
+        lab.shop.metric(name, &label)
+    };
+    assert!(page("stock") > stock + 10.0);
+    assert!((charges - 1.0..charges + 10.0).contains(&page("charges")));
     assert_eq!(violations(&lab.shop.control), Some([0.0, 1.0, 0.0]));
     assert!(
         lab.shop

@@ -1,18 +1,20 @@
 //! Metrics: what is counted, and that it is there before it happens.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use firedrill::telemetry::catalog::{CATALOGUE, FRACTIONAL};
 use firedrill::telemetry::document;
 
-use crate::support::{ORDER, Role, Shop, connect, get, wait_for};
+use crate::support::{ORDER, Role, Shop, connect, get, put, send, wait_for};
 
 #[test]
 fn every_known_series_exists_at_zero() {
     let lab = Shop::start();
     let text = get(&lab.shop.control, "/metrics").body;
     for series in [
-        "http_server_request_duration_seconds_count{http_request_method=\"POST\",http_route=\"/orders\",http_response_status_code=\"504\",error_type=\"504\"} 0",
+        "http_server_request_duration_seconds_count{http_request_method=\"POST\",http_route=\"/orders\",http_response_status_code=\"504\",error_type=\"timeout\"} 0",
+        "http_server_request_duration_seconds_count{http_request_method=\"POST\",http_route=\"/orders\",error_type=\"cancelled\"} 0",
         "http_server_request_duration_seconds_count{http_request_method=\"GET\",http_route=\"unmatched\",http_response_status_code=\"404\"} 0",
         "firedrill_client_calls_total{peer=\"payments\",outcome=\"unknown\"} 0",
         "firedrill_orders_total{outcome=\"declined\"} 0",
@@ -24,6 +26,131 @@ fn every_known_series_exists_at_zero() {
             text.lines().any(|line| line == series),
             "{series} is not in\n{text}"
         );
+    }
+}
+
+/// The series of requests at a role, by their labels, with how many there were of each.
+fn requests(role: &Role) -> BTreeMap<String, f64> {
+    let text = get(&role.control, "/metrics").body;
+    let counts = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("http_server_request_duration_seconds_count"));
+    let series = counts.map(|line| {
+        let (labels, count) = line.rsplit_once(' ').unwrap();
+        (labels.to_owned(), count.parse().unwrap())
+    });
+    series.collect()
+}
+
+/// The labels of the requests that there are by now and that there were none of.
+fn new_since(role: &Role, before: &BTreeMap<String, f64>) -> Vec<String> {
+    let now = requests(role).into_iter();
+    let new = now.filter(|(labels, count)| {
+        let before = before.get(labels);
+        assert!(before.is_some(), "{labels} appeared when it happened");
+        before.is_some_and(|before| count > before)
+    });
+    new.map(|(labels, _)| labels).collect()
+}
+
+#[test]
+fn no_failure_brings_a_series_that_was_not_there() {
+    let mut lab = Shop::start_with(&["--bank-slots", "1", "--bank-queue", "1"], &[]);
+    let (shop, payments) = (requests(&lab.shop), requests(&lab.payments));
+    let json = "content-type: application/json\r\n";
+    let charge = |key: &str| {
+        let body = format!(r#"{{"key":"{key}","order_id":1,"amount_cents":1}}"#);
+        send(
+            &lab.payments.data,
+            "POST",
+            "/charges",
+            json,
+            body.as_bytes(),
+        )
+        .status
+    };
+    let shock = |name: &str, body: &str| {
+        let path = format!("/shocks/{name}");
+        assert_eq!(
+            put(&lab.payments.control, &path, body).status,
+            200,
+            "{name}"
+        );
+    };
+    shock("bank_failing", r#"{"share":1,"ttl_s":60}"#);
+    assert_eq!(charge("a"), 502);
+    shock("bank_failing", r#"{"share":0,"ttl_s":60}"#);
+    shock("bank_stalled", r#"{"share":1,"ttl_s":60}"#);
+    assert_eq!(lab.order("timeout", ORDER).status, 504);
+    shock("bank_stalled", r#"{"share":0,"ttl_s":60}"#);
+    shock("bank_slow", r#"{"factor":20,"share":1,"ttl_s":60}"#);
+    let refused = std::thread::scope(|scope| {
+        let charges: Vec<_> = ["b", "c", "d", "e"]
+            .map(|key| scope.spawn(move || charge(key)))
+            .into();
+        let statuses = charges.into_iter().map(|charge| charge.join().unwrap());
+        statuses.filter(|status| *status == 503).count()
+    });
+    assert!(refused >= 1);
+    shock("bank_slow", r#"{"factor":1,"share":0,"ttl_s":60}"#);
+    // Another writer, and two orders: one is in the busy loop, and one waits for its turn.
+    let path = lab.dir.path().join("shop/shop.db");
+    let writer = rusqlite::Connection::open(path).unwrap();
+    writer.busy_timeout(crate::support::DEADLINE).unwrap();
+    writer.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let order = |key: &str| {
+        let headers = format!("{json}idempotency-key: {key}\r\nx-request-timeout-ms: 20000\r\n");
+        send(
+            &lab.shop.data,
+            "POST",
+            "/orders",
+            &headers,
+            ORDER.as_bytes(),
+        )
+        .status
+    };
+    let statuses = std::thread::scope(|scope| {
+        let orders: Vec<_> = ["f", "g"].map(|key| scope.spawn(move || order(key))).into();
+        orders
+            .into_iter()
+            .map(|order| order.join().unwrap())
+            .collect::<Vec<_>>()
+    });
+    assert!(statuses.contains(&503), "{statuses:?}");
+    let request = format!(
+        "POST /orders HTTP/1.1\r\nhost: shop\r\n{json}idempotency-key: h\r\ncontent-length: {}\r\n\r\n{ORDER}",
+        ORDER.len()
+    );
+    let mut stream = connect(&lab.shop.data).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    wait_for("it to be under way", || {
+        lab.shop.metric("http_server_active_requests", "POST") > 0.5
+    });
+    drop(stream);
+    wait_for("it to be given up", || {
+        lab.shop.metric("http_server_active_requests", "POST") < 0.5
+    });
+    writer.execute_batch("ROLLBACK").unwrap();
+    let of_payments = new_since(&lab.payments, &payments);
+    lab.payments.process.child.kill().unwrap();
+    wait_for("payments to be gone", || {
+        lab.order("i", ORDER).status == 503
+    });
+    let of_shop = new_since(&lab.shop, &shop);
+    for (seen, kinds) in [
+        (of_payments, ["bank", "queue_full"].as_slice()),
+        (
+            of_shop,
+            &["timeout", "pool_timeout", "cancelled", "payments"],
+        ),
+    ] {
+        for kind in kinds {
+            let label = format!("error_type=\"{kind}\"");
+            assert!(
+                seen.iter().any(|labels| labels.contains(&label)),
+                "{kind}: {seen:?}"
+            );
+        }
     }
 }
 
@@ -180,6 +307,28 @@ fn charges_that_wait_are_counted_while_they_wait() {
         (depth - 4.0).abs() < f64::EPSILON
     });
     drop(callers);
+}
+
+#[test]
+fn every_charge_whose_slot_ended_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let payments = Role::start("payments", dir.path(), &["--bank-service-ms", "1"]);
+    let charge = |cents: u32| {
+        let body = format!(r#"{{"key":"k","order_id":1,"amount_cents":{cents}}}"#);
+        let json = "content-type: application/json\r\n";
+        send(&payments.data, "POST", "/charges", json, body.as_bytes()).status
+    };
+    let outcome = |outcome: &str| {
+        let label = format!("outcome=\"{outcome}\"");
+        payments.metric("firedrill_bank_charges_total", &label)
+    };
+    assert_eq!((charge(1), charge(2)), (201, 422));
+    let database = rusqlite::Connection::open(dir.path().join("payments/ledger.db")).unwrap();
+    database.execute_batch("DROP TABLE charges").unwrap();
+    assert_eq!(charge(1), 500);
+    for name in ["charged", "key_reused", "not_written"] {
+        assert!((outcome(name) - 1.0).abs() < f64::EPSILON, "{name}");
+    }
 }
 
 #[test]

@@ -78,11 +78,8 @@ fn a_client_that_leaves_does_not_cut_its_order_in_half() {
     wait_for("the client that left to be counted", || {
         lab.shop.metric(
             "http_server_request_duration_seconds_count",
-            "http_route=\"/orders\"",
+            "http_route=\"/orders\",error_type=\"cancelled\"",
         ) > 0.5
-            && get(&lab.shop.control, "/metrics")
-                .body
-                .contains("error_type=\"cancelled\"")
     });
 }
 
@@ -135,6 +132,48 @@ fn an_event_of_the_outbox_becomes_a_shipment_once() {
             .unwrap()
     };
     assert_eq!((count("shipments"), count("outbox")), (3, 0));
+}
+
+#[test]
+fn orders_that_wait_to_be_reconciled_are_seen_until_they_are_settled() {
+    let lab = Shop::start();
+    let gauge = |name: &str| lab.shop.metric(name, "");
+    let unsettled = || {
+        let count = gauge("firedrill_orders_unsettled");
+        (
+            count,
+            gauge("firedrill_orders_oldest_unsettled_age_seconds"),
+        )
+    };
+    assert_eq!(unsettled(), (0.0, 0.0));
+    lab.payments.process.signal("STOP");
+    assert_eq!(lab.order("lost", ORDER).status, 504);
+    wait_for(
+        "the order to be seen getting older",
+        || matches!(unsettled(), (1.0, age) if age > 5.0),
+    );
+    assert!(gauge("firedrill_orders_open") < 0.5, "nobody charges it");
+    lab.payments.process.signal("CONT");
+    wait_for("it to be settled", || unsettled() == (0.0, 0.0));
+    assert_eq!(lab.order("lost", ORDER).status, 409);
+}
+
+#[test]
+fn an_order_that_is_charged_for_too_long_is_unsettled_as_well() {
+    let lab = Shop::start_with(&["--bank-service-ms", "60000"], &[]);
+    let poor = r#"{"option":"poor"}"#;
+    put(&lab.shop.control, "/choices/charge_timeout", poor);
+    let headers = "content-type: application/json\r\nidempotency-key: k\r\n";
+    let length = ORDER.len();
+    let mut stream = connect(&lab.shop.data).unwrap();
+    let head = format!(
+        "POST /orders HTTP/1.1\r\nhost: shop\r\n{headers}content-length: {length}\r\n\r\n{ORDER}"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    wait_for("the order to be seen getting older", || {
+        let age = "firedrill_orders_oldest_unsettled_age_seconds";
+        lab.shop.metric(age, "") > 5.0 && lab.shop.metric("firedrill_orders_open", "") > 0.5
+    });
 }
 
 #[test]

@@ -10,11 +10,11 @@ use std::time::Instant;
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{Found, rest};
+use super::{Found, Pages, rest};
 use crate::shop::Shop;
 
 /// Goes once through all charges of this shop: those beyond the first of their order, and those without one.
-pub(super) async fn turn(shop: &Shop) -> Result<(Found, Found), String> {
+pub(super) async fn turn(shop: &Shop, pages: &Pages) -> Result<(Found, Found), String> {
     let (mut twice, mut orderless) = (Found::default(), Found::default());
     let (mut seen, mut after) = (Seen::default(), String::new());
     loop {
@@ -30,6 +30,7 @@ pub(super) async fn turn(shop: &Shop) -> Result<(Found, Found), String> {
             .reader
             .read(move |connection| statuses(connection, &orders));
         let statuses = read.await.map_err(|error| error.to_string())?;
+        pages.read();
         for ((key, order), status) in charged.iter().zip(statuses) {
             let order = order.map_or_else(|| "no order".to_owned(), |id| format!("order {id}"));
             let Some((id, status)) = status else {

@@ -4,7 +4,8 @@
 //! is charged and there is no order. No request fails, so only a comparison of the books finds them. This makes it
 //! over and over, beside the requests: in bounded pages, through connections that cannot write, resting for most of
 //! the time. The numbers it exposes are those of the last turn that went through to its end; a turn that cannot
-//! (payments is down) changes none of them, and the time of the last success tells how old they are.
+//! (payments is down) changes none of them, and the time of the last success tells how old they are. The time of the
+//! last page tells whether it gets on at all: a turn goes through all books, and these only grow.
 //!
 //! - [`stock`]: the shop's own books, so it goes on while payments is down
 //! - [`charges`]: the ledger against the orders
@@ -24,8 +25,9 @@ use crate::telemetry::{account, context};
 /// How long it rests between two turns.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// After each page it rests ten times as long as the page took, so that it uses less than a tenth of a core while a
-/// turn lasts. A rest has a bound: on a machine so busy that a page takes 25 ms and more, a turn must end all the same.
+/// After each page it rests ten times as long as the page took, and so works for a tenth of the time at most. A rest
+/// has a bound: on a machine so busy that a page takes more than 25 ms, a turn must end all the same, and the audit
+/// then works for a larger share.
 const REST_FACTOR: u32 = 10;
 const REST_MAX: Duration = Duration::from_millis(250);
 
@@ -43,25 +45,52 @@ pub(super) async fn run(shop: Arc<Shop>, stop: CancellationToken) {
 }
 
 async fn turns(shop: Arc<Shop>) {
-    let mut stock = Audit::new("stock", &["oversold"]);
-    let mut charges = Audit::new("charges", &["charged_twice", "charge_without_order"]);
-    loop {
-        let started = Instant::now();
-        let found = stock::turn(&shop.reader).await;
-        stock.ended(started, found.map(|found| vec![found]));
-        let started = Instant::now();
-        let found = charges::turn(&shop).await;
-        charges.ended(
-            started,
-            found.map(|(twice, orderless)| vec![twice, orderless]),
-        );
-        tokio::time::sleep(PAUSE).await;
+    let (mut stock, mut charges) = (
+        Audit::new("stock", &["oversold"]),
+        Audit::new("charges", &["charged_twice", "charge_without_order"]),
+    );
+    let stock = async {
+        loop {
+            let started = Instant::now();
+            let found = stock::turn(&shop.reader, &stock.pages).await;
+            stock.ended(started, found.map(|found| vec![found]));
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    let charges = async {
+        loop {
+            let started = Instant::now();
+            let found = charges::turn(&shop, &charges.pages).await;
+            let found = found.map(|(twice, orderless)| vec![twice, orderless]);
+            charges.ended(started, found);
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    // Beside each other: each grows with books of its own, and must not wait for the other's.
+    let ((), ()) = tokio::join!(stock, charges);
+}
+
+/// Tells that pages are read.
+struct Pages {
+    last: Gauge,
+}
+
+impl Pages {
+    /// Notes a page that was read.
+    fn read(&self) {
+        self.last.set(now_s());
     }
 }
 
 /// Rests after a page that was begun then.
 async fn rest(begun: Instant) {
     tokio::time::sleep((begun.elapsed() * REST_FACTOR).min(REST_MAX)).await;
+}
+
+/// Now, in seconds since the epoch.
+fn now_s() -> f64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.unwrap_or_default().as_secs_f64()
 }
 
 /// Violations of one kind.
@@ -86,6 +115,7 @@ struct Audit {
     name: &'static str,
     invariants: Vec<Invariant>,
     durations: Histogram,
+    pages: Pages,
     last_success: Gauge,
 }
 
@@ -108,10 +138,13 @@ impl Audit {
         };
         let last_success = catalog::firedrill_audit_last_success_timestamp_seconds(name);
         last_success.set(0.0);
+        let last = catalog::firedrill_audit_last_page_timestamp_seconds(name);
+        last.set(0.0);
         Self {
             name,
             invariants: invariants.iter().map(invariant).collect(),
             durations: catalog::firedrill_audit_duration_seconds(name),
+            pages: Pages { last },
             last_success,
         }
     }
@@ -126,8 +159,7 @@ impl Audit {
             }
         };
         self.durations.record(started.elapsed().as_secs_f64());
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        self.last_success.set(now.unwrap_or_default().as_secs_f64());
+        self.last_success.set(now_s());
         for (invariant, found) in self.invariants.iter_mut().zip(found) {
             invariant.violations.set(found.count as f64);
             if found.count > 0 && found != invariant.found {

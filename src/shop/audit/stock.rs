@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use rusqlite::Connection;
 
-use super::{Found, rest};
+use super::{Found, Pages, rest};
 use crate::store::Reader;
 
 /// Items that one statement looks at. What it costs grows with the orders of these items.
@@ -19,12 +19,13 @@ const PAGE: i64 = 500;
 type Surplus = (i64, i64);
 
 /// Goes once through all items.
-pub(super) async fn turn(reader: &Reader) -> Result<Found, String> {
+pub(super) async fn turn(reader: &Reader, pages: &Pages) -> Result<Found, String> {
     let (mut found, mut after) = (Found::default(), 0);
     loop {
         let begun = Instant::now();
         let page = reader.read(move |connection| page(connection, after)).await;
         let page = page.map_err(|error| error.to_string())?;
+        pages.read();
         let Some((last, _)) = page.last() else {
             return Ok(found);
         };

@@ -44,6 +44,19 @@ const OUTCOMES: [&str; 6] = [
     "refused",
 ];
 
+/// What an order may be answered.
+pub(super) const PLACED: [(u16, &str); 9] = [
+    (201, ""),
+    (402, ""),
+    (404, ""),
+    (409, ""),
+    (422, ""),
+    (500, ""),
+    super::POOL_TIMEOUT,
+    (503, "payments"),
+    (504, "timeout"),
+];
+
 /// What is being worked on in this process: `reconcile` must leave it alone.
 #[derive(Debug)]
 pub struct Orders {
