@@ -40,6 +40,16 @@ const STORE: Limits = Limits {
     max_bytes: 192 << 20,
 };
 
+/// How full it may be and still take scraped samples: the rest is for `up` and what rules record. Otherwise targets
+/// that expose too much would silence the alerts about all others.
+const SCRAPED: Limits = Limits {
+    max_series: 25_000,
+    max_bytes: 160 << 20,
+};
+
+/// How many samples a question or a rule may read and make: some 100 MB.
+const SAMPLES_MAX: usize = 5_000_000;
+
 /// Questions to the store at the same time: with more, those who ask wait.
 const QUESTIONS_MAX: usize = 4;
 
@@ -93,12 +103,13 @@ impl Judge {
         }
         catalog::firedrill_judge_rule_iterations_missed_total().absolute(0);
         let judge = Self {
-            scraper: Arc::new(Scraper::new(Arc::clone(&store), config.interval)),
+            scraper: Arc::new(Scraper::new(Arc::clone(&store), SCRAPED, config.interval)),
             store,
             rules_name: config.rules_name,
             groups: groups.into_iter().map(Mutex::new).collect(),
             engine: Engine::new(Options {
                 timeout: Some(RULE_TIME_MAX),
+                max_samples: SAMPLES_MAX,
                 subquery_step: config.interval,
                 ..Options::default()
             }),

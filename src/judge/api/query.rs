@@ -8,14 +8,11 @@ use promql::{Engine, Labels, Matcher, Options, Query, QueryError, Store, Value, 
 
 use super::envelope::{Failure, Success, TRUNCATED};
 use super::parameters::Parameters;
-use crate::judge::Judge;
 use crate::judge::time::to_ms;
+use crate::judge::{Judge, SAMPLES_MAX};
 
 /// How long a question may take: while it reads, no scrape can be written.
 const QUERY_TIME_MAX: Duration = Duration::from_secs(10);
-
-/// How many samples a question may read and make: some 100 MB.
-const SAMPLES_MAX: usize = 5_000_000;
 
 type Answer<T> = Result<Success<T>, Failure>;
 
