@@ -62,7 +62,7 @@ impl Source {
     /// The alerts now.
     pub async fn look(&self) -> Alerts {
         let (source, result) = match self {
-            Self::Judge(judge) => (None, of_judge(Arc::clone(judge)).await),
+            Self::Judge(judge) => (None, Ok(of_judge(judge))),
             Self::Prometheus(ask) => {
                 let told = ask.alerts().await;
                 (
@@ -92,15 +92,14 @@ impl Source {
     }
 }
 
-async fn of_judge(judge: Arc<Judge>) -> Result<(Vec<Alert>, Option<String>), String> {
-    // It may have to wait for rules that are being evaluated.
-    let looking = tokio::task::spawn_blocking(move || (judge.alerts(), judge.broken_rules()));
-    let (alerts, broken) = looking.await.map_err(|error| error.to_string())?;
+/// The alerts of the last evaluations, and a sentence if there may be others.
+fn of_judge(judge: &Judge) -> (Vec<Alert>, Option<String>) {
+    let broken = judge.broken_rules();
     let error = broken.first().map(|(rule, error)| {
         let count = broken.len();
         format!("Rules that cannot be evaluated: {count}, such as {rule}: {error}")
     });
-    Ok((alerts, error))
+    (judge.alerts(), error)
 }
 
 impl From<Alert> for Shown {

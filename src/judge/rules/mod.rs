@@ -5,6 +5,7 @@
 
 pub mod alert;
 mod file;
+mod view;
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 pub use alert::{Alert, Alerting, State};
 use promql::{AppendError, Engine, InstantSeries, Labels, Query, Sample, SeriesRef, Store, Value};
+pub use view::{AlertingView, GroupView, RuleView};
 
 /// How long recorded series are kept: the whole budget period of the drill profile.
 pub const RECORDED_KEPT: Duration = Duration::from_secs(12 * 3_600);
