@@ -31,6 +31,8 @@ pub struct Alerts {
     pub source: Option<String>,
     /// Why there may be others, in a sentence.
     pub error: Option<String>,
+    /// What the reader should know about the rules, in a sentence.
+    pub notice: Option<String>,
     /// How many there are, also those that are not in the list.
     pub count: usize,
     /// The alerts, the most urgent first.
@@ -61,8 +63,12 @@ pub struct Shown {
 impl Source {
     /// The alerts now.
     pub async fn look(&self) -> Alerts {
+        let mut notice = None;
         let (source, result) = match self {
-            Self::Judge(judge) => (None, Ok(of_judge(judge))),
+            Self::Judge(judge) => {
+                notice = judge.notice().map(str::to_owned);
+                (None, Ok(of_judge(judge)))
+            }
             Self::Prometheus(ask) => {
                 let told = ask.alerts().await;
                 (
@@ -86,6 +92,7 @@ impl Source {
         Alerts {
             source,
             error,
+            notice,
             count,
             list,
         }

@@ -79,6 +79,7 @@ pub struct Judge {
     store: Arc<RwLock<Store>>,
     scraper: Arc<Scraper>,
     rules_name: String,
+    notice: Option<String>,
     groups: Vec<Evaluated>,
     engine: Engine,
     notifier: Option<Notifier>,
@@ -121,6 +122,10 @@ impl Judge {
     pub fn new(config: Config) -> Result<Self, String> {
         let groups = rules::load(&config.rules, config.interval)
             .map_err(|why| format!("the rules {} cannot be loaded: {why}", config.rules_name))?;
+        let notice = rules::notice(&groups);
+        if let Some(notice) = &notice {
+            tracing::warn!(target: "judge", rules = config.rules_name, "{notice}");
+        }
         let store = Arc::new(RwLock::new(Store::new(STORE)));
         let (notifier, messenger) = config.alertmanager.as_deref().map(notify::to).unzip();
         notify::register_metrics();
@@ -134,6 +139,7 @@ impl Judge {
             scraper: Arc::new(Scraper::new(Arc::clone(&store), SCRAPED, config.interval)),
             store,
             rules_name: config.rules_name,
+            notice,
             groups: groups.into_iter().map(Evaluated::new).collect(),
             engine: Engine::new(Options {
                 timeout: Some(RULE_TIME_MAX),
@@ -235,6 +241,12 @@ impl Judge {
     /// Each group as its last evaluation left it.
     pub fn groups(&self) -> impl Iterator<Item = Arc<GroupView>> {
         self.groups.iter().map(Evaluated::view)
+    }
+
+    /// What whoever reads the alerts should know about the rules, in a sentence.
+    #[must_use]
+    pub fn notice(&self) -> Option<&str> {
+        self.notice.as_deref()
     }
 
     /// The alerts that are pending or firing.

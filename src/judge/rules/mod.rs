@@ -5,6 +5,7 @@
 
 pub mod alert;
 mod file;
+mod reach;
 mod view;
 
 use std::collections::HashMap;
@@ -29,6 +30,12 @@ fn same_labels(kind: &str) -> String {
 /// group and the rule that cannot be loaded.
 pub fn load(text: &str, interval: Duration) -> Result<Vec<Group>, String> {
     file::read(text, interval)
+}
+
+/// A sentence about the rules that look back further than samples are kept; none if there are none.
+#[must_use]
+pub fn notice(groups: &[Group]) -> Option<String> {
+    reach::notice(groups)
 }
 
 /// Rules that are evaluated together.
