@@ -30,8 +30,8 @@ pub(super) async fn instant(State(judge): State<Arc<Judge>>, asked: Parameters) 
     let value = ask(judge, timeout, move |judge, deadline| {
         let query = parsed(&asked)?;
         let engine = engine(judge, &asked, deadline)?;
-        let value = judge.reading(|store| engine.instant(store, &query, at))?;
-        Ok(cut(value, limit))
+        let value = judge.reading(|store| engine.instant(store, &query, at));
+        Ok(cut(value.map_err(|error| failed(error, timeout))?, limit))
     });
     value.await
 }
@@ -61,8 +61,8 @@ pub(super) async fn range(State(judge): State<Arc<Judge>>, asked: Parameters) ->
     let value = ask(judge, timeout, move |judge, deadline| {
         let query = parsed(&asked)?;
         let engine = engine(judge, &asked, deadline)?;
-        let value = judge.reading(|store| engine.range(store, &query, start, end, step))?;
-        Ok(cut(value, limit))
+        let value = judge.reading(|store| engine.range(store, &query, start, end, step));
+        Ok(cut(value.map_err(|error| failed(error, timeout))?, limit))
     });
     value.await
 }
@@ -140,6 +140,14 @@ fn parsed(asked: &Parameters) -> Result<Query, Failure> {
         QueryError::Parse(why) => Failure::parameter("query", &why),
         other => other.into(),
     })
+}
+
+/// Part of the time may have gone by before the engine began; what is told is the whole.
+fn failed(error: QueryError, timeout: Duration) -> Failure {
+    match error {
+        QueryError::Timeout(_) => QueryError::Timeout(timeout).into(),
+        other => other.into(),
+    }
 }
 
 /// How long this question may take.
