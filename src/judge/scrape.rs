@@ -225,7 +225,7 @@ impl Scraper {
                 began,
             };
             // Not cut short: what is still being written would come after the end.
-            let written = tokio::task::spawn_blocking(move || writing.write(body)).await;
+            let written = tokio::task::spawn_blocking(move || writing.write(&body)).await;
             if let Err(error) = written {
                 tracing::error!(target: "judge", error = %error, "A scrape could not be written.");
             }
@@ -300,7 +300,7 @@ struct Writing {
 }
 
 impl Writing {
-    fn write(self, body: Result<Bytes, String>) {
+    fn write(self, body: &Result<Bytes, String>) {
         let answer = body.as_deref().map_err(Clone::clone);
         let outcome = lock(&self.scraped.ingest).take(&self.store, answer, self.at, self.began);
         let (report, counts) = (outcome.report, outcome.report.counts);

@@ -15,7 +15,7 @@ function rows(list) {
   const byText = new Map();
   for (const alert of list) {
     const key = JSON.stringify([alert.name, alert.summary]);
-    const row = byText.get(key) ?? { ...alert, key, count: 0 };
+    const row = byText.get(key) ?? { ...alert, count: 0 };
     row.count += alert.state === row.state && alert.severity === row.severity ? 1 : 0;
     row.since_s = alert.state === row.state ? Math.min(row.since_s, alert.since_s) : row.since_s;
     byText.set(key, row);
@@ -26,8 +26,6 @@ function rows(list) {
 /// Text in which backticks mark what is code.
 const marked = (text) => text.split('`').map((piece, index) => (index % 2 ? el('code', {}, piece) : piece));
 
-const since = (alert, nowS) => `since ${clock(alert.since_s)}, ${ago(nowS - alert.since_s)}`;
-
 function item(alert, nowS) {
   const firing = alert.state === 'firing';
   const kind = firing ? (alert.severity === 'critical' ? 'critical' : 'warning') : 'pending';
@@ -37,12 +35,9 @@ function item(alert, nowS) {
       el('b', {}, alert.summary || alert.name), ' ',
       el('small', {}, `${alert.name}${alert.count > 1 ? ` × ${alert.count}` : ''}`),
       kind === 'critical' ? el('p', { class: 'quiet' }, marked(alert.description)) : null),
-    el('small', { class: 'since' }, since(alert, nowS)),
-    alert.runbook ? el('a', { href: alert.runbook, target: '_blank', rel: 'noopener', 'data-alert': alert.key }, 'Runbook') : el('span'));
+    el('small', { class: 'since' }, `since ${clock(alert.since_s)}, ${ago(nowS - alert.since_s)}`),
+    alert.runbook ? el('a', { href: alert.runbook, target: '_blank', rel: 'noopener', 'data-alert': JSON.stringify([alert.name, alert.labels]) }, 'Runbook') : el('span'));
 }
-
-/// What is drawn, times aside.
-let drawn = '';
 
 export function drawAlerts(alerts, nowS) {
   const firing = alerts.list.filter((alert) => alert.state === 'firing').length;
@@ -51,20 +46,14 @@ export function drawAlerts(alerts, nowS) {
   const counts = [firing ? `${firing} firing` : '', pending ? `${pending} pending` : '', more > 0 ? `${more} more` : '',
     alerts.source ? `from ${alerts.source}` : ''];
   byId('alerts-count').textContent = counts.filter(Boolean).join(', ');
-  const list = rows(alerts.list);
-  const now = JSON.stringify([alerts.error, alerts.notice, list]);
   const root = byId('alerts');
-  // A link that is replaced between press and release of a mouse is not followed: mostly only the time moves on.
-  if (now === drawn) {
-    root.querySelectorAll('.since').forEach((place, index) => { place.textContent = since(list[index], nowS); });
-    return;
-  }
-  drawn = now;
+  // A link that is replaced between press and release would not be followed.
+  if (root.querySelector('a:active')) return;
   const focused = root.contains(document.activeElement) ? document.activeElement.dataset.alert : null;
   root.replaceChildren(
     alerts.error ? el('p', { class: 'odd' }, alerts.error) : '',
     alerts.notice ? el('p', { class: 'quiet' }, alerts.notice) : '',
-    list.length ? el('ul', { class: 'alerts' }, list.map((alert) => item(alert, nowS)))
+    alerts.list.length ? el('ul', { class: 'alerts' }, rows(alerts.list).map((alert) => item(alert, nowS)))
       : alerts.error ? '' : empty('No alert is firing or pending.'));
   if (focused) [...root.querySelectorAll('a')].find((link) => link.dataset.alert === focused)?.focus({ preventScroll: true });
 }

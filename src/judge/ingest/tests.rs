@@ -220,7 +220,8 @@ fn what_is_told_of_metrics_is_that_of_the_last_good_scrape() {
     assert_eq!(told(&lab), ["b"]);
     assert!(lab.take("# HELP c C.\na one\n", 3000).is_err());
     assert_eq!(told(&lab), ["b"]);
-    let many: String = (0..10_000).map(|i| format!("# HELP m{i} M.\n")).collect();
+    let many = (0..10_000).map(|i| format!("# HELP m{i} M.\n"));
+    let many: String = many.collect();
     lab.take(&many, 4000).unwrap();
     assert_eq!(told(&lab).len(), 2_000);
     let long = "x".repeat(2_000);
@@ -250,12 +251,9 @@ fn a_label_of_the_target_is_renamed_until_its_name_is_free() {
 
 #[test]
 fn series_and_report_change_in_one_moment() {
-    let mut lab = lab(Limits::default());
+    let Lab { store, mut ingest } = lab(Limits::default());
     let texts = ["a 1\n", "a one\n"];
-    let store = std::sync::Arc::new(std::mem::replace(
-        &mut lab.store,
-        RwLock::new(Store::new(Limits::default())),
-    ));
+    let store = std::sync::Arc::new(store);
     let watched = std::sync::Arc::clone(&store);
     let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let stopped = std::sync::Arc::clone(&stop);
@@ -278,7 +276,7 @@ fn series_and_report_change_in_one_moment() {
     for turn in 0..20_000 {
         let text = texts[turn % 2].as_bytes();
         let at = i64::try_from(turn).unwrap();
-        drop(lab.ingest.take(&store, Ok(text), at, Instant::now()));
+        drop(ingest.take(&store, Ok(text), at, Instant::now()));
     }
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     assert!(watching.join().unwrap() > 10);

@@ -52,13 +52,14 @@ pub(super) fn notice(groups: &[Group]) -> Option<String> {
     if names.is_empty() {
         return None;
     }
-    let mut list = names[..names.len().min(NAMED_MAX)].join(", ");
-    if names.len() > NAMED_MAX {
-        list += &format!(" and {} more", names.len() - NAMED_MAX);
-    }
+    let list = names[..names.len().min(NAMED_MAX)].join(", ");
+    let more = match names.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
     Some(format!(
         "The console keeps samples for {} and recorded series for {}. Rules that ask for more are computed over what \
-         is there: {list}.",
+         is there: {list}{more}.",
         format_duration(RAW_KEPT),
         format_duration(RECORDED_KEPT)
     ))
