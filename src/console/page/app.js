@@ -40,10 +40,10 @@ function drawJourneys(current) {
       cell(`${percent(seen.good, seen.offered)}${seen.offered ? ' %' : ''}`, harmed ? 'number bad' : 'number'),
       cell(duration(seen.p50_s), 'number'), cell(duration(seen.p99_s), late ? 'number bad' : 'number'),
       cell(seen.promise_s ? duration(seen.promise_s) : '–', 'number quiet'),
-      cell(kinds(seen.errors) || '–'));
+      cell(kinds(seen.errors) || '–', 'errors'));
   });
   byId('journeys').replaceChildren(rows.length
-    ? table('What users get, by journey', ['Journey', '#Offered/s', '#Good/s', '#Good', '#p50', '#p99', '#Promised p99', 'Errors'], rows)
+    ? table('What users get, by journey', ['Journey', '#Offered/s', '#Good/s', '#Good', '#p50', '#p99', '#Promise', 'Errors'], rows)
     : empty('No users yet. They show here a few seconds after traffic has begun.'));
 }
 
