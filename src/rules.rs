@@ -8,6 +8,8 @@
 //! This reads the rules as lines of text, not as YAML and expressions: the file is ours, and what the
 //! reading cannot understand it refuses.
 
+use crate::judge::time::parse_duration;
+
 /// The rules with the windows of production, as they are in `alerts/firedrill.rules.yml`.
 pub const PRODUCTION: &str = include_str!("../alerts/firedrill.rules.yml");
 
@@ -96,14 +98,11 @@ const UNITS: [(char, u64); 4] = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1
 
 /// Reads a length of time like `5m`, in seconds.
 fn duration(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text:?} is no length of time like 30s, 5m, 1h or 3d");
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let (_, unit_s) = UNITS
-        .iter()
-        .find(|(name, _)| *name == unit)
-        .ok_or_else(wrong)?;
-    let number: u32 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
-    Ok(u64::from(number) * unit_s)
+    let read = parse_duration(text)?;
+    if read.subsec_nanos() != 0 {
+        return Err(format!("{text:?} is no number of whole seconds"));
+    }
+    Ok(read.as_secs())
 }
 
 /// A length of time divided by `factor`, in its largest unit.
@@ -166,6 +165,7 @@ mod tests {
             ("expr: max_over_time(x[1h:1m])", "\"1h:1m\""),
             ("expr: rate(x[", "closed"),
             ("for: soon", "\"soon\""),
+            ("for: 1500ms", "whole seconds"),
         ] {
             let said = compress(line, 60).unwrap_err();
             assert!(said.starts_with("line 1: ") && said.contains(why), "{said}");

@@ -31,6 +31,8 @@ pub struct Alerts {
     pub source: Option<String>,
     /// Why there may be others, in a sentence.
     pub error: Option<String>,
+    /// What the reader should know about the rules, in a sentence.
+    pub notice: Option<String>,
     /// How many there are, also those that are not in the list.
     pub count: usize,
     /// The alerts, the most urgent first.
@@ -61,8 +63,12 @@ pub struct Shown {
 impl Source {
     /// The alerts now.
     pub async fn look(&self) -> Alerts {
+        let mut notice = None;
         let (source, result) = match self {
-            Self::Judge(judge) => (None, of_judge(Arc::clone(judge)).await),
+            Self::Judge(judge) => {
+                notice = judge.notice().map(str::to_owned);
+                (None, Ok(of_judge(judge)))
+            }
             Self::Prometheus(ask) => {
                 let told = ask.alerts().await;
                 (
@@ -86,21 +92,21 @@ impl Source {
         Alerts {
             source,
             error,
+            notice,
             count,
             list,
         }
     }
 }
 
-async fn of_judge(judge: Arc<Judge>) -> Result<(Vec<Alert>, Option<String>), String> {
-    // It may have to wait for rules that are being evaluated.
-    let looking = tokio::task::spawn_blocking(move || (judge.alerts(), judge.broken_rules()));
-    let (alerts, broken) = looking.await.map_err(|error| error.to_string())?;
+/// The alerts of the last evaluations, and a sentence if there may be others.
+fn of_judge(judge: &Judge) -> (Vec<Alert>, Option<String>) {
+    let broken = judge.broken_rules();
     let error = broken.first().map(|(rule, error)| {
         let count = broken.len();
         format!("Rules that cannot be evaluated: {count}, such as {rule}: {error}")
     });
-    Ok((alerts, error))
+    (judge.alerts(), error)
 }
 
 impl From<Alert> for Shown {

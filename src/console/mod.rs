@@ -71,8 +71,9 @@ pub fn run(config: Config) -> Result<(), String> {
         check_bind("the page", page, token.as_deref())?;
     }
     check_bind("the OTLP receiver", otlp, token.as_deref())?;
-    // Its own spans would come back to it, one for each export of the last, and for each look at each role.
+    // What it sends would come back to it, one span for each export of the last, and for each look at each role.
     role.telemetry.traces = None;
+    role.telemetry.log_export = false;
     let page = role.data.unwrap_or(role.control);
     let guard = Guard::new(page, token.as_deref());
     lifecycle::run(&role, Extras::default(), async move |context| {

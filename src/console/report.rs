@@ -10,6 +10,16 @@ use serde::{Deserialize, Serialize};
 /// How much of the past is kept, in seconds.
 pub const HISTORY_S: u32 = 180;
 
+/// How long 99 % of the good journeys may take, in seconds, as the alert rules have it. What is not here has no promise.
+const PROMISES: [(&str, f64); 3] = [("browse", 0.25), ("login", 0.5), ("order", 0.5)];
+
+/// How long 99 % of the good journeys of this name may take, in seconds.
+#[must_use]
+pub fn promise_s(journey: &str) -> Option<f64> {
+    let of_journey = PROMISES.iter().find(|(name, _)| *name == journey);
+    of_journey.map(|(_, promise)| *promise)
+}
+
 /// Traffic's answer to `GET /report`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Report {
@@ -165,6 +175,29 @@ mod tests {
 
     fn times(history: &History) -> Vec<f64> {
         history.points.iter().map(|point| point.at_s).collect()
+    }
+
+    #[test]
+    fn what_is_promised_is_what_the_rules_ask_for() {
+        let rules = crate::rules::PRODUCTION.lines();
+        let of_users = rules.filter(|line| {
+            line.contains("firedrill_journey_duration_seconds_bucket{") && line.contains("le=\"")
+        });
+        let quoted = |line: &str, after: &str| {
+            let rest = line.split(after).nth(1)?;
+            Some(rest.split('"').next()?.to_owned())
+        };
+        let mut found = BTreeMap::new();
+        for line in of_users {
+            let names = quoted(line, "journey=\"").or_else(|| quoted(line, "journey=~\""));
+            let bound: f64 = quoted(line, "le=\"").unwrap().parse().unwrap();
+            for name in names.unwrap().split('|') {
+                found.insert(name.to_owned(), bound);
+                assert_eq!(promise_s(name), Some(bound), "{line}");
+            }
+        }
+        assert_eq!(found.len(), PROMISES.len());
+        assert_eq!(promise_s("search"), None);
     }
 
     #[test]

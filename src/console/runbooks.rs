@@ -36,16 +36,17 @@ runbooks![
     "FiredrillUsersViewAbsent",
 ];
 
-/// Where the runbook is that an alert names: on this console, or elsewhere if it names a URL.
+/// Where the runbook is that an alert names: on this console if it is one of ours, named by its path in the repository
+/// as our rules do it, and elsewhere if it names a URL.
 #[must_use]
 pub fn link(named: &str) -> Option<String> {
-    let file = named.rsplit('/').next().unwrap_or_default();
-    let name = file.strip_suffix(".md").unwrap_or(file);
-    if RUNBOOKS.iter().any(|(known, _)| *known == name) {
-        return Some(format!("/runbooks/{name}"));
+    if named.starts_with("http://") || named.starts_with("https://") {
+        return Some(named.to_owned());
     }
-    let elsewhere = named.starts_with("http://") || named.starts_with("https://");
-    elsewhere.then(|| named.to_owned())
+    let file = named.strip_prefix("docs/runbooks/").unwrap_or(named);
+    let name = file.strip_suffix(".md").unwrap_or(file);
+    let known = RUNBOOKS.iter().any(|(known, _)| *known == name);
+    known.then(|| format!("/runbooks/{name}"))
 }
 
 /// The runbook as a page of HTML; `None` if there is none of that name.
@@ -207,10 +208,13 @@ mod tests {
     fn a_link_leads_to_a_runbook_or_to_a_url() {
         let here = link("docs/runbooks/FiredrillAbsent.md");
         assert_eq!(here.as_deref(), Some("/runbooks/FiredrillAbsent"));
-        assert_eq!(
-            link("https://example.com/x").as_deref(),
-            Some("https://example.com/x")
-        );
+        for elsewhere in [
+            "https://example.com/x",
+            "https://example.com/FiredrillAbsent.md",
+        ] {
+            assert_eq!(link(elsewhere).as_deref(), Some(elsewhere));
+        }
+        assert_eq!(link("other/FiredrillAbsent.md"), None);
         assert_eq!(link("javascript:alert(1)"), None);
         assert_eq!(link(""), None);
     }

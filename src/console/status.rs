@@ -1,8 +1,8 @@
 //! The state of the lab, looked at once a second and kept for whoever asks.
 //!
 //! The page is drawn from memory: with ten pages open the roles are asked as often as with one, and a page
-//! that has just been opened shows the last three minutes at once. Everything asked here has less than a
-//! second to answer, so that a role that hangs is shown as hanging and holds up nothing else.
+//! that has just been opened shows the last three minutes at once. All questions of one look together have less
+//! than a second, so that a role that hangs is shown as hanging and holds up nothing else.
 //!
 //! Nothing here tells which choices are poor or which shocks are under way: to find out is the exercise.
 
@@ -15,16 +15,16 @@ use axum::http::Request;
 use http_body_util::Full;
 use serde::Serialize;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::alerts::{self, Alerts};
 use super::places::{Place, Source};
-use super::report::{HISTORY_S, History, Point, Report, Window};
+use super::report::{HISTORY_S, History, Point, Report, Window, promise_s};
 use crate::http::Client;
 use crate::judge::scrape::Target;
 
-/// How long a role may take to answer.
+/// How long one look may wait for answers.
 const PATIENCE: Duration = Duration::from_millis(900);
 
 /// For how long the last report still counts as the present, in seconds.
@@ -78,7 +78,17 @@ pub struct Current {
     /// All journeys together.
     pub total: Window,
     /// Each journey.
-    pub journeys: BTreeMap<String, Window>,
+    pub journeys: BTreeMap<String, Served>,
+}
+
+/// What users of one journey get now.
+#[derive(Debug, Clone, Serialize)]
+pub struct Served {
+    /// What they get.
+    #[serde(flatten)]
+    pub window: Window,
+    /// How long 99 % of the good ones may take, in seconds; `null` where nothing is promised.
+    pub promise_s: Option<f64>,
 }
 
 /// Looks at a lab.
@@ -176,18 +186,19 @@ impl Watch {
     async fn look(&self, memory: &mut Memory) -> Status {
         let (places, mut notice) = self.places().await;
         self.tell_targets(&places);
+        let deadline = Instant::now() + PATIENCE;
         let traffic = places
             .iter()
             .find(|place| place.role == "traffic" && place.pid != Some(0));
         let listening = async {
             match traffic {
-                Some(traffic) => self.listen(&traffic.control, memory).await,
+                Some(traffic) => self.listen(&traffic.control, memory, deadline).await,
                 None => Err("Nobody plays the users: traffic is not running.".to_owned()),
             }
         };
         let alerts = async {
             match &self.alerts {
-                Some(source) => timeout(PATIENCE, source.look())
+                Some(source) => timeout_at(deadline, source.look())
                     .await
                     .unwrap_or_else(|_| Alerts {
                         error: Some("The alerts are not known: who judges takes too long.".into()),
@@ -196,7 +207,7 @@ impl Watch {
                 None => Alerts::default(),
             }
         };
-        let (roles, heard, alerts) = tokio::join!(self.roles(&places), listening, alerts);
+        let (roles, heard, alerts) = tokio::join!(self.roles(&places, deadline), listening, alerts);
         if let (Err(silence), None) = (heard, &notice) {
             notice = Some(silence);
         }
@@ -230,10 +241,18 @@ impl Watch {
     }
 
     /// Asks every role at the same time whether it is ready.
-    async fn roles(&self, places: &[Place]) -> Vec<Role> {
+    async fn roles(&self, places: &[Place], deadline: Instant) -> Vec<Role> {
         let asked: Vec<_> = places
             .iter()
-            .map(|place| tokio::spawn(state(self.client.clone(), place.pid, place.control.clone())))
+            .map(|place| {
+                let state = state(
+                    self.client.clone(),
+                    place.pid,
+                    place.control.clone(),
+                    deadline,
+                );
+                tokio::spawn(state)
+            })
             .collect();
         let mut roles = Vec::with_capacity(places.len());
         for (place, state) in places.iter().cloned().zip(asked) {
@@ -253,12 +272,17 @@ impl Watch {
     }
 
     /// Asks traffic for its last seconds, and for those in between if some were missed.
-    async fn listen(&self, traffic: &str, memory: &mut Memory) -> Result<(), String> {
-        let report = self.report(traffic, None).await?;
+    async fn listen(
+        &self,
+        traffic: &str,
+        memory: &mut Memory,
+        deadline: Instant,
+    ) -> Result<(), String> {
+        let report = self.report(traffic, None, deadline).await?;
         memory.history.note_clock(now_s(), report.now_s);
         if let Some(since_s) = memory.history.gap_before(&report) {
             // Without an answer the charts have a gap; the present is still worth showing.
-            if let Ok(missed) = self.report(traffic, Some(since_s)).await {
+            if let Ok(missed) = self.report(traffic, Some(since_s), deadline).await {
                 memory.history.add(&missed);
             }
         }
@@ -267,11 +291,16 @@ impl Watch {
         Ok(())
     }
 
-    async fn report(&self, traffic: &str, since_s: Option<f64>) -> Result<Report, String> {
+    async fn report(
+        &self,
+        traffic: &str,
+        since_s: Option<f64>,
+        deadline: Instant,
+    ) -> Result<Report, String> {
         let since = since_s.map(|since| format!("?since={since}"));
         let url = format!("http://{traffic}/report{}", since.unwrap_or_default());
         let asking = self.client.get_json(&url, self.token.as_deref());
-        match timeout(PATIENCE, asking).await {
+        match timeout_at(deadline, asking).await {
             Ok(Ok(report)) => Ok(report),
             Ok(Err(error)) => Err(format!("Traffic does not report: {error}.")),
             Err(_) => Err("Traffic does not report: it takes too long to answer.".into()),
@@ -286,12 +315,25 @@ impl Memory {
         (at_s - heard_s <= REPORT_AGE_MAX_S && seconds > 0.0).then(|| Current {
             seconds,
             total: report.total.clone(),
-            journeys: report.journeys.clone(),
+            journeys: report.journeys.iter().map(served).collect(),
         })
     }
 }
 
-async fn state(client: Client, pid: Option<u32>, control: String) -> &'static str {
+fn served((name, window): (&String, &Window)) -> (String, Served) {
+    let served = Served {
+        window: window.clone(),
+        promise_s: promise_s(name),
+    };
+    (name.clone(), served)
+}
+
+async fn state(
+    client: Client,
+    pid: Option<u32>,
+    control: String,
+    deadline: Instant,
+) -> &'static str {
     if pid == Some(0) {
         return "down";
     }
@@ -299,7 +341,8 @@ async fn state(client: Client, pid: Option<u32>, control: String) -> &'static st
     let Ok(request) = Request::get(url).body(Full::<Bytes>::default()) else {
         return "no answer";
     };
-    match client.send(request, Some(PATIENCE)).await {
+    let left = deadline.saturating_duration_since(Instant::now());
+    match client.send(request, Some(left)).await {
         Ok(answer) if answer.status.is_success() => "ready",
         Ok(_) => "not ready",
         Err(_) => "no answer",
@@ -395,7 +438,11 @@ mod tests {
         assert_eq!(status.history.len(), 100);
         let current = status.window.unwrap();
         assert_eq!(current.total.errors["503"], 10);
-        assert!(current.journeys.contains_key("order"));
+        let told = json!(current.journeys["order"]);
+        assert_eq!(
+            (&told["promise_s"], &told["bad"]),
+            (&0.5.into(), &10.into())
+        );
         stop.cancel();
     }
 

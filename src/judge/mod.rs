@@ -29,7 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::telemetry::catalog;
 use notify::{Messenger, Notifier, RESEND};
-use rules::{Evaluation, Group, RuleKind};
+use rules::{Evaluation, Group, GroupView};
 use scrape::{Scraper, Target};
 use time::{Beat, now_ms};
 
@@ -39,6 +39,16 @@ const STORE: Limits = Limits {
     max_series: 30_000,
     max_bytes: 192 << 20,
 };
+
+/// How full it may be and still take scraped samples: the rest is for `up` and what rules record. Otherwise targets
+/// that expose too much would silence the alerts about all others.
+const SCRAPED: Limits = Limits {
+    max_series: 25_000,
+    max_bytes: 160 << 20,
+};
+
+/// How many samples a question or a rule may read and make: some 100 MB.
+const SAMPLES_MAX: usize = 5_000_000;
 
 /// Questions to the store at the same time: with more, those who ask wait.
 const QUESTIONS_MAX: usize = 4;
@@ -69,7 +79,8 @@ pub struct Judge {
     store: Arc<RwLock<Store>>,
     scraper: Arc<Scraper>,
     rules_name: String,
-    groups: Vec<Mutex<Group>>,
+    notice: Option<String>,
+    groups: Vec<Evaluated>,
     engine: Engine,
     notifier: Option<Notifier>,
     messenger: Mutex<Option<Messenger>>,
@@ -78,11 +89,43 @@ pub struct Judge {
     url: OnceLock<String>,
 }
 
+/// A group, and how its last evaluation left it.
+#[derive(Debug)]
+struct Evaluated {
+    /// Held while it is evaluated.
+    group: Mutex<Group>,
+    view: Mutex<Arc<GroupView>>,
+}
+
+impl Evaluated {
+    fn new(group: Group) -> Self {
+        Self {
+            view: Mutex::new(Arc::new(GroupView::from(&group))),
+            group: Mutex::new(group),
+        }
+    }
+
+    fn view(&self) -> Arc<GroupView> {
+        Arc::clone(&self.view.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn show(&self, group: &Group) -> Arc<GroupView> {
+        let now = Arc::new(GroupView::from(group));
+        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        *view = Arc::clone(&now);
+        now
+    }
+}
+
 impl Judge {
     /// A judge by these rules. A sentence names the group and the rule that cannot be loaded.
     pub fn new(config: Config) -> Result<Self, String> {
         let groups = rules::load(&config.rules, config.interval)
             .map_err(|why| format!("the rules {} cannot be loaded: {why}", config.rules_name))?;
+        let notice = rules::notice(&groups);
+        if let Some(notice) = &notice {
+            tracing::warn!(target: "judge", rules = config.rules_name, "{notice}");
+        }
         let store = Arc::new(RwLock::new(Store::new(STORE)));
         let (notifier, messenger) = config.alertmanager.as_deref().map(notify::to).unzip();
         notify::register_metrics();
@@ -93,12 +136,14 @@ impl Judge {
         }
         catalog::firedrill_judge_rule_iterations_missed_total().absolute(0);
         let judge = Self {
-            scraper: Arc::new(Scraper::new(Arc::clone(&store), config.interval)),
+            scraper: Arc::new(Scraper::new(Arc::clone(&store), SCRAPED, config.interval)),
             store,
             rules_name: config.rules_name,
-            groups: groups.into_iter().map(Mutex::new).collect(),
+            notice,
+            groups: groups.into_iter().map(Evaluated::new).collect(),
             engine: Engine::new(Options {
                 timeout: Some(RULE_TIME_MAX),
+                max_samples: SAMPLES_MAX,
                 subquery_step: config.interval,
                 ..Options::default()
             }),
@@ -137,12 +182,8 @@ impl Judge {
 
     /// Evaluates one group, again and again.
     async fn evaluate(self: Arc<Self>, index: usize) {
-        let (name, interval) = {
-            let group = self.groups[index].lock();
-            let group = group.unwrap_or_else(PoisonError::into_inner);
-            (group.name.clone(), group.interval)
-        };
-        let mut beat = Beat::new(interval, &name);
+        let group = self.groups[index].view();
+        let mut beat = Beat::new(group.interval, &group.name);
         loop {
             let (at, missed) = beat.next().await;
             catalog::firedrill_judge_rule_iterations_missed_total().increment(missed);
@@ -155,29 +196,13 @@ impl Judge {
     }
 
     fn evaluate_once(&self, index: usize, at: i64) {
-        let mut group = self.groups[index]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let failed = |group: &Group| {
-            group
-                .rules
-                .iter()
-                .filter(|r| r.last_error.is_some())
-                .count()
-        };
-        let before = failed(&group);
+        let evaluated = &self.groups[index];
+        let group = evaluated.group.lock();
+        let mut group = group.unwrap_or_else(PoisonError::into_inner);
+        let before = evaluated.view();
         let evaluation = group.evaluate(&self.store, &self.engine, at, RESEND);
         count(&group, &evaluation);
-        if failed(&group) > before {
-            let broken = group
-                .rules
-                .iter()
-                .find_map(|r| Some((r.name(), r.last_error.as_ref()?)));
-            if let Some((rule, error)) = broken {
-                let group = group.name.as_str();
-                tracing::warn!(target: "judge", group, rule, error, "A rule cannot be evaluated.");
-            }
-        }
+        log_changes(&before, &evaluated.show(&group));
         if let Some(notifier) = &self.notifier {
             for (expression, alert) in &evaluation.due {
                 notifier.tell(alert, at, group.interval, &self.generator(expression));
@@ -213,25 +238,25 @@ impl Judge {
         }
     }
 
-    /// Calls `each` with the file's name and each group. Waits for one that is being evaluated.
-    pub fn each_group(&self, mut each: impl FnMut(&str, &Group)) {
-        for group in &self.groups {
-            let group = group.lock().unwrap_or_else(PoisonError::into_inner);
-            each(&self.rules_name, &group);
-        }
+    /// Each group as its last evaluation left it.
+    pub fn groups(&self) -> impl Iterator<Item = Arc<GroupView>> {
+        self.groups.iter().map(Evaluated::view)
     }
 
-    /// The alerts that are pending or firing. Waits for a group that is being evaluated.
+    /// What whoever reads the alerts should know about the rules, in a sentence.
+    #[must_use]
+    pub fn notice(&self) -> Option<&str> {
+        self.notice.as_deref()
+    }
+
+    /// The alerts that are pending or firing.
     #[must_use]
     pub fn alerts(&self) -> Vec<ask::Alert> {
         let mut alerts = Vec::new();
-        self.each_group(|_, group| {
-            for rule in &group.rules {
-                if let RuleKind::Alerting(alerting) = &rule.kind {
-                    alerts.extend(alerting.alerts().map(ask::Alert::from));
-                }
-            }
-        });
+        for group in self.groups() {
+            let alerting = group.rules.iter().filter_map(|rule| rule.alerting.as_ref());
+            alerts.extend(alerting.flat_map(|rule| &rule.alerts).map(ask::Alert::from));
+        }
         alerts
     }
 
@@ -239,15 +264,40 @@ impl Judge {
     #[must_use]
     pub fn broken_rules(&self) -> Vec<(String, String)> {
         let mut broken = Vec::new();
-        self.each_group(|_, group| {
+        for group in self.groups() {
             let failed = group.rules.iter().filter_map(|rule| {
                 let error = rule.last_error.clone()?;
-                Some((rule.name().to_owned(), error))
+                Some((rule.name.clone(), error))
             });
             broken.extend(failed);
-        });
+        }
         broken
     }
+}
+
+/// Tells the log which rules fail that did not, and which do not any more.
+fn log_changes(before: &GroupView, now: &GroupView) {
+    let group = now.name.as_str();
+    for (rule, error, failed) in changes(before, now) {
+        if failed {
+            tracing::warn!(target: "judge", group, rule, error, "A rule cannot be evaluated.");
+        } else {
+            tracing::info!(target: "judge", group, rule, "A rule can be evaluated again.");
+        }
+    }
+}
+
+/// The rules that fail and did not, and those that do not any more, with the error of now or of before.
+fn changes<'a>(
+    before: &'a GroupView,
+    now: &'a GroupView,
+) -> impl Iterator<Item = (&'a str, &'a str, bool)> {
+    let both = before.rules.iter().zip(&now.rules);
+    both.filter_map(|(old, new)| match (&old.last_error, &new.last_error) {
+        (None, Some(error)) => Some((new.name.as_str(), error.as_str(), true)),
+        (Some(error), None) => Some((new.name.as_str(), error.as_str(), false)),
+        _ => None,
+    })
 }
 
 async fn until(stop: CancellationToken, work: impl Future<Output = ()>) {
@@ -278,4 +328,78 @@ fn count(group: &Group, evaluation: &Evaluation) {
     catalog::firedrill_judge_samples_total("dropped").increment(*refused as u64);
     let seconds = group.evaluation_time.as_secs_f64();
     catalog::firedrill_judge_rule_group_duration_seconds(group.name.clone()).record(seconds);
+}
+
+#[cfg(test)]
+mod tests {
+    use promql::{Labels, Sample};
+
+    use super::*;
+
+    fn judge(rules: &str) -> Arc<Judge> {
+        let config = Config {
+            rules_name: "own".into(),
+            rules: format!("groups: [{{name: g, rules: [{rules}]}}]"),
+            interval: Duration::from_secs(1),
+            alertmanager: None,
+        };
+        Arc::new(Judge::new(config).unwrap())
+    }
+
+    #[test]
+    fn alerts_are_told_while_rules_are_evaluated() {
+        let judge = judge("{alert: A, expr: vector(1)}");
+        assert_eq!(judge.alerts().len(), 0);
+        judge.evaluate_once(0, 1_000);
+        let evaluating = judge.groups[0].group.lock().unwrap();
+        let other = Arc::clone(&judge);
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || tell.send((other.alerts().len(), other.broken_rules().len())));
+        let told = told.recv_timeout(Duration::from_secs(60));
+        assert_eq!(told, Ok((1, 0)), "it waits for the evaluation");
+        drop(evaluating);
+    }
+
+    #[test]
+    fn the_log_names_the_rules_that_have_changed() {
+        let judge = judge(
+            "{record: a, expr: 'm * on () m'}, {record: b, expr: m, labels: {x: same}}, {record: c, expr: m}",
+        );
+        let write = |x: &str, at: i64, stale: bool| {
+            let mut store = judge.store.write().unwrap();
+            let series = Labels::new([("__name__", "m"), ("x", x)]);
+            let series = store.register(&series, RULE_TIME_MAX * 600).unwrap();
+            let sample = if stale {
+                Sample::stale(at)
+            } else {
+                Sample::new(at, 1.0)
+            };
+            store.append(series, sample).unwrap();
+        };
+        let step = |at: i64| -> Vec<(String, bool)> {
+            let before = judge.groups[0].view();
+            judge.evaluate_once(0, at);
+            let now = judge.groups[0].view();
+            let changed = changes(&before, &now);
+            changed
+                .map(|(rule, error, failed)| {
+                    assert!(!error.is_empty());
+                    (rule.to_owned(), failed)
+                })
+                .collect()
+        };
+        write("1", 1_000, false);
+        assert_eq!(step(1_000), []);
+        write("2", 2_000, false);
+        assert_eq!(
+            step(2_000),
+            [("a".to_owned(), true), ("b".to_owned(), true)]
+        );
+        assert_eq!(step(3_000), []);
+        write("2", 4_000, true);
+        assert_eq!(
+            step(4_000),
+            [("a".to_owned(), false), ("b".to_owned(), false)]
+        );
+    }
 }

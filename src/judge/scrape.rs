@@ -4,19 +4,20 @@
 //! store does so on a thread for blocking work: a query may hold the store for a while, and the page must not wait
 //! for that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::http::{Request, header};
 use http_body_util::Full;
-use promql::Store;
+use promql::{Limits, Store};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::ingest::{Counts, Ingest, Metadata, Report};
+use super::ingest::{Fault, Ingest, Metadata, Report};
 use super::time::{Beat, now_ms};
 use crate::http::Client;
 use crate::telemetry::catalog;
@@ -32,7 +33,7 @@ const ALIGNED_WITHIN_MS: i64 = 2;
 const TEXT: &str = "text/plain";
 
 /// A process to scrape.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Target {
     /// Host and port of its control plane; the label `instance`.
     pub instance: String,
@@ -82,6 +83,8 @@ struct Scraped {
 #[derive(Debug)]
 pub struct Scraper {
     store: Arc<RwLock<Store>>,
+    /// How full the store may be and still take scraped samples.
+    room: Limits,
     client: Client,
     interval: Duration,
     timeout: Duration,
@@ -93,9 +96,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Scraper {
-    /// Scrapes into `store` every `interval`. A target has nine tenths of it to answer.
+    /// Scrapes into `store` every `interval`, as long as it holds less than `room`. A target has nine tenths of the
+    /// interval to answer.
     #[must_use]
-    pub fn new(store: Arc<RwLock<Store>>, interval: Duration) -> Self {
+    pub fn new(store: Arc<RwLock<Store>>, room: Limits, interval: Duration) -> Self {
         for outcome in ["ok", "failed", "refused"] {
             catalog::firedrill_judge_scrapes_total(outcome).absolute(0);
         }
@@ -103,6 +107,7 @@ impl Scraper {
         catalog::firedrill_judge_samples_total("dropped").absolute(0);
         Self {
             store,
+            room,
             client: Client::new(),
             interval,
             timeout: interval * 9 / 10,
@@ -134,8 +139,8 @@ impl Scraper {
         for one in scraped {
             for (name, told) in lock(&one.ingest).metadata() {
                 let of_name = all.entry(name.to_owned()).or_default();
-                if !of_name.contains(told) {
-                    of_name.push(told.clone());
+                if !of_name.contains(&told) {
+                    of_name.push(told);
                 }
             }
         }
@@ -148,10 +153,10 @@ impl Scraper {
         mut wanted: watch::Receiver<Vec<Target>>,
         stop: CancellationToken,
     ) {
-        let tasks = TaskTracker::new();
+        let mut watchers = Watchers::default();
         loop {
             let targets = wanted.borrow_and_update().clone();
-            self.change(&targets, &tasks, &stop);
+            self.change(&targets, &mut watchers, &stop);
             tokio::select! {
                 () = stop.cancelled() => break,
                 changed = wanted.changed() => if changed.is_err() {
@@ -161,11 +166,16 @@ impl Scraper {
                 },
             }
         }
-        tasks.close();
-        tasks.wait().await;
+        watchers.tasks.close();
+        watchers.tasks.wait().await;
     }
 
-    fn change(self: &Arc<Self>, wanted: &[Target], tasks: &TaskTracker, stop: &CancellationToken) {
+    fn change(
+        self: &Arc<Self>,
+        wanted: &[Target],
+        watchers: &mut Watchers,
+        stop: &CancellationToken,
+    ) {
         let mut targets = lock(&self.targets);
         targets.retain(|target, scraped| {
             let stays = wanted.contains(target);
@@ -181,17 +191,22 @@ impl Scraper {
             let labels = target.labels();
             let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
             let scraped = Arc::new(Scraped {
-                ingest: Mutex::new(Ingest::new(labels.into())),
+                ingest: Mutex::new(Ingest::new(labels.into(), self.room)),
                 health: Mutex::default(),
                 stop: stop.child_token(),
             });
             targets.insert(target.clone(), Arc::clone(&scraped));
-            tasks.spawn(Arc::clone(self).watch(target.clone(), scraped));
+            let watching = Arc::clone(self).watch(target.clone(), scraped);
+            watchers.start(target, watching);
         }
     }
 
     /// Scrapes one target until it is to stop.
     async fn watch(self: Arc<Self>, target: Target, scraped: Arc<Scraped>) {
+        self.touch(&scraped, |ingest, store| {
+            ingest.begin(&mut store.write().unwrap_or_else(PoisonError::into_inner));
+        })
+        .await;
         let mut beat = Beat::new(self.interval, &target.instance);
         let stop = &scraped.stop;
         while let Some((meant, _)) = stop.run_until_cancelled(beat.next()).await {
@@ -202,35 +217,32 @@ impl Scraper {
             let Some(body) = stop.run_until_cancelled(self.fetch(&target)).await else {
                 break;
             };
+            let writing = Writing {
+                store: Arc::clone(&self.store),
+                scraped: Arc::clone(&scraped),
+                target: target.clone(),
+                at,
+                began,
+            };
             // Not cut short: what is still being written would come after the end.
-            self.write(&target, &scraped, at, began, body).await;
+            let written = tokio::task::spawn_blocking(move || writing.write(&body)).await;
+            if let Err(error) = written {
+                tracing::error!(target: "judge", error = %error, "A scrape could not be written.");
+            }
         }
-        let store = Arc::clone(&self.store);
-        // The process may be about to end, and then nobody asks any more.
-        drop(
-            tokio::task::spawn_blocking(move || lock(&scraped.ingest).end(&store, now_ms())).await,
-        );
+        self.touch(&scraped, |ingest, store| ingest.end(store, now_ms()))
+            .await;
     }
 
-    async fn write(
+    async fn touch(
         &self,
-        target: &Target,
         scraped: &Arc<Scraped>,
-        at: i64,
-        began: Instant,
-        body: Result<Bytes, String>,
+        work: impl FnOnce(&mut Ingest, &RwLock<Store>) + Send + 'static,
     ) {
-        let writing = Writing {
-            store: Arc::clone(&self.store),
-            scraped: Arc::clone(scraped),
-            target: target.clone(),
-            at,
-            began,
-        };
-        let written = tokio::task::spawn_blocking(move || writing.write(body)).await;
-        if let Err(error) = written {
-            tracing::error!(target: "judge", error = %error, "A scrape could not be written.");
-        }
+        let (store, scraped) = (Arc::clone(&self.store), Arc::clone(scraped));
+        let work = tokio::task::spawn_blocking(move || work(&mut lock(&scraped.ingest), &store));
+        // The process may be about to end, and then nobody asks any more.
+        drop(work.await);
     }
 
     async fn fetch(&self, target: &Target) -> Result<Bytes, String> {
@@ -253,6 +265,31 @@ impl Scraper {
     }
 }
 
+/// What scrapes the targets.
+#[derive(Default)]
+struct Watchers {
+    tasks: TaskTracker,
+    /// The last task of each target, also of one that is none any more.
+    last: HashMap<Target, JoinHandle<()>>,
+}
+
+impl Watchers {
+    /// Begins when the task before it has ended, if there is one: that one marks the target's series as gone, and
+    /// the mark must not come after the first samples of this one.
+    fn start(&mut self, target: &Target, watching: impl Future<Output = ()> + Send + 'static) {
+        self.last.retain(|_, task| !task.is_finished());
+        let before = self.last.remove(target);
+        let task = self.tasks.spawn(async move {
+            if let Some(before) = before {
+                // However it ended.
+                drop(before.await);
+            }
+            watching.await;
+        });
+        self.last.insert(target.clone(), task);
+    }
+}
+
 /// A scrape that has come to its end, to be written.
 struct Writing {
     store: Arc<RwLock<Store>>,
@@ -263,34 +300,22 @@ struct Writing {
 }
 
 impl Writing {
-    fn write(self, body: Result<Bytes, String>) {
-        let mut ingest = lock(&self.scraped.ingest);
-        let (counts, outcome) = match body {
-            Err(error) => (Counts::default(), Err(("failed", error))),
-            Ok(body) => match ingest.take(&self.store, &body, self.at) {
-                Ok(counts) => (counts, Ok(())),
-                Err((error, counts)) => (counts, Err(("refused", error.to_string()))),
-            },
-        };
-        if outcome.is_err() {
-            ingest.fail(&self.store, self.at);
-        }
-        let report = Report {
-            up: outcome.is_ok(),
-            duration: self.began.elapsed(),
-            counts,
-        };
-        let refused = counts.refused + ingest.report(&self.store, self.at, &report);
+    fn write(self, body: &Result<Bytes, String>) {
+        let answer = body.as_deref().map_err(Clone::clone);
+        let outcome = lock(&self.scraped.ingest).take(&self.store, answer, self.at, self.began);
+        let (report, counts) = (outcome.report, outcome.report.counts);
         let kept = if report.up {
             counts.scraped - counts.refused
         } else {
             0
         };
+        let refused = counts.refused + outcome.report_refused;
         catalog::firedrill_judge_samples_total("kept").increment(kept as u64);
         catalog::firedrill_judge_samples_total("dropped").increment(refused as u64);
-        let (word, error) = match outcome {
+        let (word, error) = match outcome.result {
             Ok(()) => ("ok", String::new()),
-            Err((word, error)) => (word, error),
+            Err(fault @ Fault::Failed(_)) => ("failed", fault.to_string()),
+            Err(fault @ Fault::Refused(_)) => ("refused", fault.to_string()),
         };
         catalog::firedrill_judge_scrapes_total(word).increment(1);
         self.note(report, error);
@@ -313,5 +338,40 @@ impl Writing {
             at: self.at,
             duration: report.duration,
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_target_that_comes_back_is_watched_after_its_end() {
+        let target = Target {
+            instance: "a:1".into(),
+            role: "shop".into(),
+        };
+        let mut watchers = Watchers::default();
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let first = Arc::clone(&told);
+        watchers.start(&target, async move {
+            drop(ended.await);
+            lock(&first).push("the end of the first");
+        });
+        let second = Arc::clone(&told);
+        watchers.start(&target, async move {
+            lock(&second).push("the second");
+        });
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert!(lock(&told).is_empty(), "it did not wait");
+        end.send(()).unwrap();
+        watchers.tasks.close();
+        watchers.tasks.wait().await;
+        assert_eq!(*lock(&told), ["the end of the first", "the second"]);
+        watchers.start(&target, async {});
+        assert_eq!(watchers.last.len(), 1);
     }
 }

@@ -213,33 +213,29 @@ fn humanize(value: f64) -> String {
     if value.abs() < 1.0 {
         return small(value);
     }
-    let (value, prefix) = scaled(value, &LARGE, 1e-3, |size| size < 1000.0);
+    // Divided and not multiplied by 0.001, which is no binary fraction.
+    let (value, prefix) = scaled(value, &LARGE, |size| size < 1000.0, |value| value / 1000.0);
     general(value, 4) + prefix
 }
 
 fn small(value: f64) -> String {
-    let (value, prefix) = scaled(value, &SMALL, 1e3, |size| size >= 1.0);
+    let (value, prefix) = scaled(value, &SMALL, |size| size >= 1.0, |value| value * 1000.0);
     general(value, 4) + prefix
 }
 
+/// The number and its prefix, after as many steps as it takes until its size fits.
 fn scaled(
     mut value: f64,
     prefixes: &[&'static str],
-    factor: f64,
     fits: impl Fn(f64) -> bool,
+    step: impl Fn(f64) -> f64,
 ) -> (f64, &'static str) {
     let mut prefix = prefixes[0];
     for next in &prefixes[1..] {
         if fits(value.abs()) {
             break;
         }
-        prefix = next;
-        // Divided and not multiplied by 0.001, which is no binary fraction.
-        value = if factor < 1.0 {
-            value / 1000.0
-        } else {
-            value * factor
-        };
+        (value, prefix) = (step(value), next);
     }
     (value, prefix)
 }

@@ -181,43 +181,55 @@ fn restart(dir: &TempDir, control: &str, payments: &str) -> Process {
     Process::start(command, &dir.path().join("again.log"), 1)
 }
 
-#[test]
-fn the_api_speaks_as_prometheus_does() {
-    let shop = Shop::start();
-    let console = console(&shop.dir, &[format!("shop={}", shop.shop.control)], &[]);
-    let at = console.data.as_str();
+/// A console that has scraped a fake shop several times.
+fn watching(fake: &Fake) -> (TempDir, Role) {
+    let dir = tempfile::tempdir().unwrap();
+    let console = console(&dir, &[format!("shop={}", fake.address)], &[]);
     wait_for("some samples", || {
-        value(at, "count_over_time(up{role=\"shop\"}[1m])") > Some(3.0)
+        value(&console.data, "min(count_over_time(up[1m]))") > Some(3.0)
+            && value(&console.data, "count(up)") == Some(2.0)
     });
+    (dir, console)
+}
+
+const FORM: &str = "content-type: application/x-www-form-urlencoded\r\n";
+
+#[test]
+fn an_expression_has_a_value_now_and_over_time() {
+    let (_dir, console) = watching(&Fake::start());
+    let at = console.data.as_str();
     let json = |path: &str| get(at, path).json();
-    assert_eq!(
-        json("/api/v1/query?query=1%2B1&time=5")["data"]["result"][1],
-        "2"
-    );
+    let sum = json("/api/v1/query?query=1%2B1&time=5");
+    assert_eq!(sum["data"]["result"][1], "2");
     let range = "/api/v1/query_range?query=vector(1)&start=0&end=2015-07-01T20:10:30Z&step=1y";
     let matrix = json(range)["data"]["result"][0]["values"].clone();
     assert_eq!(matrix.as_array().unwrap().len(), 46, "{matrix}");
-    let form = "content-type: application/x-www-form-urlencoded\r\n";
-    let post = send(
-        at,
-        "POST",
-        "/api/v1/query",
-        form,
-        b"query=sum(up)+%3E+0&limit=1",
-    )
-    .json();
+    let asked = b"query=sum(up)+%3E+0&limit=1";
+    let post = send(at, "POST", "/api/v1/query", FORM, asked).json();
     assert_eq!(post["data"]["result"][0]["value"][1], "2");
+}
+
+#[test]
+fn series_and_labels_are_listed() {
+    let (_dir, console) = watching(&Fake::start());
+    let json = |path: &str| get(&console.data, path).json();
     let series = json("/api/v1/series?match[]=up&match[]=scrape_samples_scraped");
     assert_eq!(series["data"].as_array().unwrap().len(), 4, "{series}");
     let cut = json("/api/v1/series?match[]=up&limit=1");
     assert_eq!(cut["warnings"][0], "results truncated due to limit");
     let names = json("/api/v1/labels?match[]=up")["data"].clone();
-    assert_eq!(
-        names,
-        serde_json::json!(["__name__", "instance", "job", "role"])
-    );
+    let expected = serde_json::json!(["__name__", "instance", "job", "role"]);
+    assert_eq!(names, expected);
+    let names = json("/api/v1/labels?match[]=up&match[]=fake")["data"].clone();
+    assert_eq!(names.as_array().unwrap().len(), 5, "{names}");
     let values = json("/api/v1/label/role/values")["data"].clone();
     assert_eq!(values, serde_json::json!(["console", "shop"]));
+}
+
+#[test]
+fn rules_targets_and_metadata_are_told() {
+    let (_dir, console) = watching(&Fake::start());
+    let json = |path: &str| get(&console.data, path).json();
     let rules = json("/api/v1/rules?type=alert&rule_name[]=FiredrillRoleDown");
     let rule = &rules["data"]["groups"][0]["rules"][0];
     assert_eq!(
@@ -226,76 +238,90 @@ fn the_api_speaks_as_prometheus_does() {
     );
     assert_eq!(rule["labels"]["service"], "{{ $labels.role }}");
     let targets = json("/api/v1/targets?state=active")["data"]["activeTargets"].clone();
-    let health: Vec<_> = targets
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|t| t["health"].clone())
-        .collect();
-    assert_eq!(health, ["up", "up"], "{targets}");
-    let told = json("/api/v1/metadata?metric=http_server_request_duration_seconds");
-    let told = &told["data"]["http_server_request_duration_seconds"][0];
-    assert_eq!(told["type"], "histogram", "{told}");
+    let targets = targets.as_array().unwrap().iter();
+    let health: Vec<_> = targets.map(|target| target["health"].clone()).collect();
+    assert_eq!(health, ["up", "up"]);
+    let told = json("/api/v1/metadata?metric=fake&limit_per_metric=1");
+    assert_eq!(told["data"]["fake"][0]["type"], "gauge", "{told}");
     assert!(json("/api/v1/status/buildinfo")["data"]["version"].is_string());
     assert_eq!(json("/sd")[0]["labels"]["role"], "shop");
-    for (path, status, kind) in [
-        ("/api/v1/query?query=up%7B", 400, "bad_data"),
-        ("/api/v1/query", 400, "bad_data"),
-        ("/api/v1/query?query=up&time=soon", 400, "bad_data"),
-        ("/api/v1/query?query=info(up)", 400, "bad_data"),
-        ("/api/v1/query?query=up+*+on()+up", 422, "execution"),
-        (
-            "/api/v1/query?query=up&timeout=0.000000001s",
-            400,
-            "bad_data",
-        ),
-        (
-            "/api/v1/query_range?query=up&start=1&end=0&step=1",
-            400,
-            "bad_data",
-        ),
-        (
-            "/api/v1/query_range?query=up&start=0&end=1&step=0",
-            400,
-            "bad_data",
-        ),
-        (
-            "/api/v1/query_range?query=up&start=0&end=20000&step=1",
-            400,
-            "bad_data",
-        ),
-        (
-            "/api/v1/query_range?query=up&start=0&end=1",
-            400,
-            "bad_data",
-        ),
-        ("/api/v1/series", 400, "bad_data"),
-        ("/api/v1/series?match[]=%7B%7D", 400, "bad_data"),
-        ("/api/v1/rules?type=odd", 400, "bad_data"),
-        ("/api/v1/label/%ff/values", 400, "bad_data"),
-    ] {
-        let answer = get(at, path);
-        assert_eq!(answer.status, status, "{path}: {answer:?}");
+}
+
+/// Questions that are refused: status, `errorType`, and what the error says.
+const REFUSED: &[(&str, u16, &str, &str)] = &[
+    ("query?query=up%7B", 400, "bad_data", "query"),
+    ("query", 400, "bad_data", "query"),
+    ("query?query=up&time=soon", 400, "bad_data", "soon"),
+    ("query?query=info(up)", 400, "bad_data", "not supported"),
+    ("query?query=up+*+on()+up", 422, "execution", "many-to-many"),
+    (
+        "query?query=sum_over_time(vector(1)[200d:1s])",
+        422,
+        "execution",
+        "limit of 5000000 samples",
+    ),
+    (
+        "query?query=sum_over_time(vector(1)[20d:1s])&timeout=1ms",
+        503,
+        "timeout",
+        "",
+    ),
+    ("query?query=up&timeout=soon", 400, "bad_data", "timeout"),
+    (
+        "query_range?query=up&start=1&end=0&step=1",
+        400,
+        "bad_data",
+        "end",
+    ),
+    (
+        "query_range?query=up&start=0&end=1&step=0",
+        400,
+        "bad_data",
+        "step",
+    ),
+    (
+        "query_range?query=up&start=0&end=20000&step=1",
+        400,
+        "bad_data",
+        "11000",
+    ),
+    (
+        "query_range?query=up&start=0&end=1",
+        400,
+        "bad_data",
+        "step",
+    ),
+    ("series", 400, "bad_data", "match[]"),
+    ("series?match[]=%7B%7D", 400, "bad_data", "match[]"),
+    ("rules?type=odd", 400, "bad_data", "odd"),
+    ("rules?match[]=up", 400, "bad_data", "match[]"),
+    ("label/%ff/values", 400, "bad_data", "UTF-8"),
+    ("nothing", 404, "not_found", "path"),
+];
+
+#[test]
+fn what_cannot_be_answered_is_refused_as_prometheus_does() {
+    let (_dir, console) = watching(&Fake::start());
+    for (path, status, kind, why) in REFUSED {
+        let answer = get(&console.data, &format!("/api/v1/{path}"));
+        assert_eq!(answer.status, *status, "{path}: {answer:?}");
         let answer = answer.json();
-        assert_eq!(
-            (&answer["status"], &answer["errorType"]),
-            (&"error".into(), &kind.into()),
-            "{path}"
-        );
-        assert!(
-            answer["error"]
-                .as_str()
-                .is_some_and(|error| !error.is_empty()),
-            "{path}"
-        );
+        let told = (answer["status"].as_str(), answer["errorType"].as_str());
+        assert_eq!(told, (Some("error"), Some(*kind)), "{path}");
+        let error = answer["error"].as_str().unwrap();
+        assert!(!error.is_empty() && error.contains(why), "{path}: {error}");
     }
-    let elsewhere = send(
-        at,
-        "GET",
-        "/api/v1/query?query=up",
-        "origin: http://evil.example\r\n",
-        b"",
+    let many = "match[]=up&".repeat(65);
+    let answer = send(
+        &console.data,
+        "POST",
+        "/api/v1/series",
+        FORM,
+        many.as_bytes(),
     );
+    assert_eq!(answer.status, 400, "{answer:?}");
+    let origin = "origin: http://evil.example\r\n";
+    let elsewhere = send(&console.data, "GET", "/api/v1/query?query=up", origin, b"");
     assert_eq!(elsewhere.status, 403);
 }
 
@@ -385,17 +411,7 @@ fn a_scrape_that_breaks_the_format_is_refused_whole() {
     let fake = Fake::start();
     let console = console(&dir, &[format!("shop={}", fake.address)], &[]);
     let at = console.data.as_str();
-    let error = || {
-        let targets = get(at, "/api/v1/targets").json()["data"]["activeTargets"].clone();
-        let target = targets
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|t| t["labels"]["role"] == "shop");
-        target.map_or_else(String::new, |target| {
-            target["lastError"].as_str().unwrap().to_owned()
-        })
-    };
+    let error = || last_error(at, "shop");
     let huge = format!(
         "{GOOD}{}",
         "more{x=\"long enough to be many bytes\"} 1\n".repeat(250_000)
@@ -442,6 +458,90 @@ fn a_scrape_that_breaks_the_format_is_refused_whole() {
     }
 }
 
+/// What the judge says of the last scrape of the target with this role.
+fn last_error(console: &str, role: &str) -> String {
+    let targets = get(console, "/api/v1/targets").json()["data"]["activeTargets"].clone();
+    let mut targets = targets.as_array().unwrap().iter();
+    let target = targets.find(|target| target["labels"]["role"] == role);
+    target.map_or_else(String::new, |target| {
+        target["lastError"].as_str().unwrap().to_owned()
+    })
+}
+
+#[test]
+fn a_target_that_floods_costs_its_own_scrapes_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (flood, quiet) = (Fake::start(), Fake::start());
+    let targets = [
+        format!("shop={}", flood.address),
+        format!("payments={}", quiet.address),
+    ];
+    let console = console(&dir, &targets, &[]);
+    let at = console.data.as_str();
+    wait_for("all to be up", || value(at, "sum(up)") == Some(3.0));
+    let scrapes = || value(at, "count_over_time(fake{role=\"payments\"}[10m])").unwrap_or(0.0);
+    // The other target is scraped on, and its `up` and the alerts on it are as ever.
+    let goes_on = |what: &str| {
+        let before = scrapes();
+        wait_for(what, || scrapes() > before + 3.0);
+        assert_eq!(value(at, "up{role=\"payments\"}"), Some(1.0), "{what}");
+        assert_eq!(value(at, "up{role=\"console\"}"), Some(1.0), "{what}");
+    };
+    let series = |from: usize, count: usize| -> String {
+        let lines = (from..from + count).map(|i| format!("flood{{x=\"{i}\"}} {i}\n"));
+        lines.collect()
+    };
+    flood.serve(series(0, 40_000));
+    wait_for("the flood to be refused", || {
+        last_error(at, "shop").contains("40000 samples are more than the limit of 10000")
+    });
+    goes_on("a flood of series");
+    assert_eq!(ask(at, "flood").len(), 0);
+    assert_eq!(value(at, "up{role=\"shop\"}"), Some(0.0));
+    wait_for("its alert to fire", || {
+        state(at, "FiredrillRoleDown").as_deref() == Some("firing")
+    });
+    // Each scrape is small, and all of its names are new.
+    let mut from = 0;
+    wait_for("the new names to be refused", || {
+        flood.serve(series(from, 3_000));
+        from += 3_000;
+        last_error(at, "shop").contains("more than the limit of 10000")
+    });
+    goes_on("a flood of new names");
+    // Comments that describe other metrics each time.
+    let described = |turn: usize| -> String {
+        let lines = (0..10_000).map(|i| format!("# HELP m{turn}_{i} Flood.\n"));
+        lines.collect::<String>() + GOOD
+    };
+    for turn in 0..3 {
+        flood.serve(described(turn));
+        wait_for("the comments to be read", || {
+            let named = format!("/api/v1/metadata?metric=m{turn}_0");
+            let told = get(at, &named).json()["data"].clone();
+            told.as_object().unwrap().len() == 1
+        });
+    }
+    let told = get(at, "/api/v1/metadata").json()["data"].clone();
+    assert!(
+        told.as_object().unwrap().len() < 3_000,
+        "those of before are forgotten"
+    );
+    // Times that lie in the year 287000.
+    let dropped = "firedrill_judge_samples_total{outcome=\"dropped\"}";
+    let before = value(at, dropped).unwrap();
+    flood.serve(format!("{GOOD}future{{x=\"1\"}} 1 8999999999999000\n"));
+    wait_for("the time to be refused", || {
+        value(at, dropped).unwrap() > before
+    });
+    goes_on("a flood of far times");
+    let listed = get(at, "/api/v1/series?match[]=future").json()["data"].clone();
+    assert_eq!(listed, serde_json::json!([]));
+    wait_for("the target to be well again", || {
+        value(at, "sum(up)") == Some(3.0)
+    });
+}
+
 #[test]
 fn an_alertmanager_is_told_what_fires_and_what_is_over() {
     let dir = tempfile::tempdir().unwrap();
@@ -480,6 +580,23 @@ fn an_alertmanager_is_told_what_fires_and_what_is_over() {
     wait_for("it to be told that it is over", || told(true).is_some());
     assert_eq!(told(true).unwrap()["labels"], alert["labels"]);
     assert!(console.metric("firedrill_judge_notifications_total", "sent") > 1.5);
+}
+
+#[test]
+fn rules_that_ask_for_more_than_is_kept_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let production = console(
+        &dir,
+        &["shop=127.0.0.1:1".into()],
+        &["--rules", "production"],
+    );
+    wait_for("the page to say it", || {
+        let alerts = get(&production.data, "/api/status").json()["alerts"].clone();
+        let notice = alerts["notice"].as_str().unwrap_or_default();
+        notice.contains("samples for 1h15m") && notice.contains("slo:sli_error:ratio_rate")
+    });
+    let log = production.process.log();
+    assert!(log.contains("slo:sli_error:ratio_rate3d"), "{log}");
 }
 
 #[test]

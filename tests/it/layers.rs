@@ -23,7 +23,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &["control", "choices", "store", "http", "telemetry"],
     ),
     ("drills", &["http"]),
-    ("rules", &[]),
+    ("rules", &["judge"]),
     ("judge", &["http", "telemetry"]),
     ("up", &["control", "http"]),
     (

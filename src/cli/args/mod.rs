@@ -14,6 +14,7 @@ pub(super) use asks::{
 };
 use roles::{ConsoleArgs, PaymentsArgs, ShopArgs, TrafficArgs};
 
+use crate::judge::time::{format_duration, parse_duration};
 use crate::telemetry::traces;
 use crate::up;
 
@@ -263,20 +264,19 @@ pub(super) struct UpArgs {
     pub(super) parent_pipe: bool,
 }
 
-/// Reads a length of time: a number and `s`, `m` or `h`.
+/// The longest time that a command may be given: what is longer is a slip of the finger.
+const TIME_MAX: Duration = Duration::from_secs(366 * 86_400);
+
+/// Reads a length of time like `30s`, `5m` or `1h30m`: a second at least.
 fn duration(text: &str) -> Result<Duration, String> {
-    let allowed =
-        || format!("{text:?} is no length of time; write a number and s, m or h, like 30s");
-    let unit_s = match text.chars().last() {
-        Some('s') => 1,
-        Some('m') => 60,
-        Some('h') => 3600,
-        _ => return Err(allowed()),
-    };
-    match text[..text.len() - 1].parse::<u32>() {
-        Ok(number @ 1..=1_000_000) => Ok(Duration::from_secs(u64::from(number) * unit_s)),
-        _ => Err(allowed()),
+    let read = parse_duration(text)?;
+    if !(Duration::from_secs(1)..=TIME_MAX).contains(&read) {
+        let most = format_duration(TIME_MAX);
+        return Err(format!(
+            "{text:?} is out of bounds; allowed are 1s to {most}"
+        ));
     }
+    Ok(read)
 }
 
 #[cfg(test)]
@@ -294,6 +294,7 @@ mod tests {
     fn a_length_of_time_has_a_unit() {
         assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5_400)));
         for wrong in ["", "s", "10", "-1s", "1.5s", "0s", "99999999999h", "5µ"] {
             assert!(duration(wrong).is_err(), "{wrong:?}");
         }

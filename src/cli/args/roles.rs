@@ -324,9 +324,11 @@ impl ConsoleArgs {
         let interval = judge::time::parse_duration(&self.scrape_interval)
             .map_err(|why| format!("--scrape-interval: {why}"))?;
         if !(SCRAPE_INTERVAL_MIN..=SCRAPE_INTERVAL_MAX).contains(&interval) {
-            let text = &self.scrape_interval;
             return Err(format!(
-                "--scrape-interval is {text}; allowed are 100ms to 1m"
+                "--scrape-interval is {}; allowed are {} to {}",
+                self.scrape_interval,
+                judge::time::format_duration(SCRAPE_INTERVAL_MIN),
+                judge::time::format_duration(SCRAPE_INTERVAL_MAX)
             ));
         }
         let alertmanager = self
@@ -343,14 +345,10 @@ impl ConsoleArgs {
 
     pub(in crate::cli) fn config(self, common: &Common) -> Result<console::Config, String> {
         let judge = self.judging()?;
-        let mut role = self
-            .role
-            .config("console", Some(self.listen), self.control, common);
-        // It would be its own customer: each batch that it receives would make it send another.
-        role.telemetry.traces = None;
-        role.telemetry.log_export = false;
         Ok(console::Config {
-            role,
+            role: self
+                .role
+                .config("console", Some(self.listen), self.control, common),
             otlp: self.otlp,
             judge,
             source: match self.lab {

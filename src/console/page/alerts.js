@@ -35,21 +35,26 @@ function item(alert, nowS) {
       el('b', {}, alert.summary || alert.name), ' ',
       el('small', {}, `${alert.name}${alert.count > 1 ? ` × ${alert.count}` : ''}`),
       kind === 'critical' ? el('p', { class: 'quiet' }, marked(alert.description)) : null),
-    el('small', { class: 'since' }, `since ${clock(alert.since_s)}, ${ago(nowS - alert.since_s)}`),
-    alert.runbook ? el('a', { href: alert.runbook, target: '_blank', rel: 'noopener' }, 'Runbook') : el('span'));
+    el('small', { class: 'since' }, `since ${clock(alert.since_s)}, for ${ago(nowS - alert.since_s)}`),
+    alert.runbook ? el('a', { href: alert.runbook, target: '_blank', rel: 'noopener', 'data-alert': JSON.stringify([alert.name, alert.labels]) }, 'Runbook') : el('span'));
 }
 
 export function drawAlerts(alerts, nowS) {
-  // Who has a link in the focus, by keyboard or by mouse, shall not lose it each second.
-  if (byId('alerts').contains(document.activeElement)) return;
   const firing = alerts.list.filter((alert) => alert.state === 'firing').length;
   const pending = alerts.list.length - firing;
   const more = alerts.count - alerts.list.length;
+  const list = rows(alerts.list);
   const counts = [firing ? `${firing} firing` : '', pending ? `${pending} pending` : '', more > 0 ? `${more} more` : '',
-    alerts.source ? `from ${alerts.source}` : ''];
+    list.length < alerts.list.length ? `in ${list.length} rows` : '', alerts.source ? `from ${alerts.source}` : ''];
   byId('alerts-count').textContent = counts.filter(Boolean).join(', ');
-  byId('alerts').replaceChildren(
+  const root = byId('alerts');
+  // A link that is replaced between press and release would not be followed.
+  if (root.querySelector('a:active')) return;
+  const focused = root.contains(document.activeElement) ? document.activeElement.dataset.alert : null;
+  root.replaceChildren(
     alerts.error ? el('p', { class: 'odd' }, alerts.error) : '',
-    alerts.list.length ? el('ul', { class: 'alerts' }, rows(alerts.list).map((alert) => item(alert, nowS)))
+    alerts.notice ? el('p', { class: 'quiet' }, alerts.notice) : '',
+    list.length ? el('ul', { class: 'alerts' }, list.map((alert) => item(alert, nowS)))
       : alerts.error ? '' : empty('No alert is firing or pending.'));
+  if (focused) [...root.querySelectorAll('a')].find((link) => link.dataset.alert === focused)?.focus({ preventScroll: true });
 }

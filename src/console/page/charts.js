@@ -5,9 +5,6 @@ import { clock, duration, el, empty, rate, svg } from './dom.js';
 const HEIGHT = 180;
 const EDGE = { left: 52, right: 10, top: 8, bottom: 22 };
 
-/// The p99 above which users are not well served, in seconds.
-export const SLOW_S = 0.25;
-
 /// Linear from 0 to a round number above all values.
 function linear(values) {
   const top = Math.max(1, ...values) * 1.05;
@@ -47,7 +44,6 @@ export const LATENCY = {
   ],
   scale: logarithmic,
   format: duration,
-  limit: SLOW_S,
 };
 
 /// Runs of points without a gap in time, in which `of` has a value.
@@ -89,8 +85,7 @@ export class Chart {
     const y = (value) => EDGE.top + plane.height * (1 - at(value));
     const shown = points.filter((point) => x(point.at_s) >= EDGE.left);
     const drawn = svg('svg', { viewBox: `0 0 ${width} ${HEIGHT}`, height: HEIGHT, role: 'img', 'aria-label': this.spec.name },
-      ticks.map((tick) => this.level(y(tick), width, round(format(tick)), 'level')),
-      this.spec.limit ? this.level(y(this.spec.limit), width, format(this.spec.limit), 'limit') : [],
+      ticks.map((tick) => this.level(y(tick), width, round(format(tick)))),
       this.minutes(x, endS, lengthS),
       this.spec.between ? this.between(shown, x, y) : [],
       lines.map((line) => runs(shown, line.of).map((run) => svg('polyline', {
@@ -115,8 +110,8 @@ export class Chart {
     return points.reduce((best, point) => (best && Math.abs(best.at_s - s) <= Math.abs(point.at_s - s) ? best : point), null);
   }
 
-  level(height, width, text, kind) {
-    return svg('g', { class: kind },
+  level(height, width, text) {
+    return svg('g', { class: 'level' },
       svg('line', { x1: EDGE.left, x2: width - EDGE.right, y1: height, y2: height }),
       svg('text', { x: EDGE.left - 8, y: height + 4, 'text-anchor': 'end' }, text));
   }

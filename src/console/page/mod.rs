@@ -13,7 +13,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::Path;
 use axum::http::{HeaderValue, Method, header};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get};
 
@@ -73,22 +73,20 @@ pub fn router(shown: Shown, rules: &Guard) -> Router {
     for (path, expected, methods) in shown.judge.iter().flat_map(judge::api::routes) {
         routes = routes.add(path, expected, guarded(methods));
     }
+    // A Prometheus asks one of them for what it is to scrape.
+    for path in ["/sd", "/api/targets"] {
+        routes = routes.add(path, &[(Method::GET, &[200])], guarded(get(api::targets)));
+    }
     routes
         .add(
             "/runbooks/{name}",
             &[(Method::GET, &[200, 404])],
             get(runbook),
         )
-        .add("/sd", &[(Method::GET, &[200])], guarded(get(api::targets)))
         .add(
             "/api/status",
             &[(Method::GET, &[200])],
             guarded(get(api::status)),
-        )
-        .add(
-            "/api/targets",
-            &[(Method::GET, &[200])],
-            guarded(get(api::targets)),
         )
         .add(
             "/api/traces",
@@ -101,6 +99,7 @@ pub fn router(shown: Shown, rules: &Guard) -> Router {
             guarded(get(api::trace)),
         )
         .build(shown)
+        .layer(from_fn(judge::api::in_envelope))
 }
 
 fn part(content_type: &'static str, content: &'static str) -> MethodRouter<Shown> {
@@ -306,6 +305,32 @@ mod tests {
             let (got, problem) = json(&path).await;
             assert_eq!((got, &problem["field"]), (status, &field.into()), "{path}");
         }
+    }
+
+    #[tokio::test]
+    async fn whoever_speaks_with_a_prometheus_reads_its_errors() {
+        let (status, answer) = json("/api/v1/nothing").await;
+        let told = (&answer["status"], &answer["errorType"]);
+        assert_eq!(
+            (status, told),
+            (404, (&"error".into(), &"not_found".into()))
+        );
+        assert_eq!(answer["error"], "There is no such path.");
+        let (status, body) = ask(page(Some("secret")), "/api/v1/alerts", &[]).await;
+        let answer: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            (status.as_u16(), &answer["errorType"]),
+            (401, &"bad_data".into())
+        );
+        // A house so full that nobody else is let in.
+        let routes = Routes::new(0).add("/api/v1/query", &[], get(async || "never"));
+        let full = routes.build(()).layer(from_fn(judge::api::in_envelope));
+        let (status, body) = ask(full, "/api/v1/query", &[]).await;
+        let answer: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            (status.as_u16(), &answer["errorType"]),
+            (503, &"unavailable".into())
+        );
     }
 
     #[tokio::test]

@@ -1,10 +1,17 @@
 //! The shape of every answer of Prometheus' API, and its errors.
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::extract::Request;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use promql::QueryError;
 use serde::Serialize;
+
+use crate::http::Problem;
+
+/// The longest problem that is put into another shape: it repeats little of what was asked.
+const PROBLEM_BYTES_MAX: usize = 64 * 1024;
 
 /// An answer: `status` and `data`, or `errorType` and `error`.
 #[derive(Serialize)]
@@ -54,16 +61,36 @@ impl<T> Success<Vec<T>> {
 /// What Prometheus says when a limit was reached.
 pub(super) const TRUNCATED: &str = "results truncated due to limit";
 
-impl<T: Serialize> IntoResponse for Success<T> {
-    fn into_response(self) -> Response {
-        Json(Envelope {
+impl<T: Serialize> Success<T> {
+    /// The answer as JSON. A large one takes a while to write: do it on a thread for blocking work.
+    pub(super) fn written(self) -> Result<Written, Failure> {
+        let envelope = Envelope {
             status: "success",
             data: Some(self.data),
             error_type: None,
             error: None,
             warnings: self.warnings,
-        })
-        .into_response()
+        };
+        let json = serde_json::to_vec(&envelope);
+        json.map(Written).map_err(|error| Failure::internal(&error))
+    }
+}
+
+/// For answers that are small.
+impl<T: Serialize> IntoResponse for Success<T> {
+    fn into_response(self) -> Response {
+        self.written().into_response()
+    }
+}
+
+/// An answer, ready to be sent.
+#[derive(Debug)]
+pub(super) struct Written(Vec<u8>);
+
+impl IntoResponse for Written {
+    fn into_response(self) -> Response {
+        let json = HeaderValue::from_static("application/json");
+        ([(header::CONTENT_TYPE, json)], self.0).into_response()
     }
 }
 
@@ -128,4 +155,34 @@ impl IntoResponse for Failure {
         };
         (self.status, Json(body)).into_response()
     }
+}
+
+/// What a layer outside of the API refused, in the shape of the API: whoever speaks with a Prometheus reads no other.
+pub async fn in_envelope(request: Request, next: Next) -> Response {
+    let asked = request.uri().path().starts_with("/api/v1/");
+    let response = next.run(request).await;
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let is_problem = kind.is_some_and(|kind| kind == "application/problem+json");
+    if !asked || !is_problem {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let problem = axum::body::to_bytes(body, PROBLEM_BYTES_MAX).await;
+    let problem = problem
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<Problem>(&bytes).ok());
+    let failure = Failure {
+        status: parts.status,
+        kind: match parts.status.as_u16() {
+            404 => "not_found",
+            503 => "unavailable",
+            500.. => "internal",
+            _ => "bad_data",
+        },
+        error: problem.map_or_else(|| parts.status.to_string(), |problem| problem.detail),
+    };
+    let (shape, body) = failure.into_response().into_parts();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.extend(shape.headers);
+    Response::from_parts(parts, body)
 }

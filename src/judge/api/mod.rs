@@ -14,6 +14,7 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, get};
 
 use super::Judge;
+pub use envelope::in_envelope;
 
 /// A route: its path, the methods with the statuses that are usual, and what answers.
 pub type Route<S> = (

@@ -119,11 +119,33 @@ impl Parameters {
 
     /// How many results are wanted; 0 or nothing for all.
     pub(super) fn limit(&self) -> Result<usize, Failure> {
-        match self.get("limit") {
-            None => Ok(0),
-            Some(text) => text
-                .parse()
-                .map_err(|_| Failure::parameter("limit", "limit must be a non-negative number")),
+        self.number("limit")
+    }
+
+    /// A number of things; 0 if it is not given.
+    pub(super) fn number(&self, name: &str) -> Result<usize, Failure> {
+        let wrong = |_| Failure::parameter(name, &format!("{name} must be a non-negative number"));
+        self.get(name)
+            .map_or(Ok(0), |text| text.parse().map_err(wrong))
+    }
+
+    /// Whether something is switched on.
+    pub(super) fn switch(&self, name: &str) -> Result<bool, Failure> {
+        match self.get(name) {
+            None | Some("false" | "0" | "f") => Ok(false),
+            Some("true" | "1" | "t") => Ok(true),
+            Some(other) => {
+                let why = format!("{other:?} is neither true nor false");
+                Err(Failure::parameter(name, &why))
+            }
+        }
+    }
+
+    /// Refuses what would change the answer of a Prometheus, and would not change ours.
+    pub(super) fn refuse(&self, names: &[&str]) -> Result<(), Failure> {
+        match names.iter().find(|name| self.get(name).is_some()) {
+            Some(name) => Err(Failure::parameter(name, "it is not supported here")),
+            None => Ok(()),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::parameters::Parameters;
 use crate::judge::Judge;
 use crate::judge::ask::{Alert, Alerts};
 use crate::judge::ingest::Metadata;
-use crate::judge::rules::{self, Group, Recording, Rule, RuleKind};
+use crate::judge::rules::{self, GroupView, RuleView};
 use crate::judge::scrape::{Health, JOB, Target};
 use crate::judge::time::{format_duration, rfc3339};
 
@@ -22,19 +22,10 @@ const PROMETHEUS: &str = "3.5.0";
 
 type Answer<T> = Result<Success<T>, Failure>;
 
-/// Runs what may have to wait for an evaluation or a scrape to be written.
-async fn look<T: Send + 'static>(
-    judge: Arc<Judge>,
-    look: impl FnOnce(&Judge) -> T + Send + 'static,
-) -> Result<T, Failure> {
-    let looking = tokio::task::spawn_blocking(move || look(&judge));
-    looking.await.map_err(|error| Failure::internal(&error))
-}
-
 /// `/api/v1/alerts`: the alerts that are pending or firing.
-pub(super) async fn alerts(State(judge): State<Arc<Judge>>) -> Answer<Alerts> {
-    let alerts = look(judge, Judge::alerts).await?;
-    Ok(Success::new(Alerts { alerts }))
+pub(super) async fn alerts(State(judge): State<Arc<Judge>>) -> Success<Alerts> {
+    let alerts = judge.alerts();
+    Success::new(Alerts { alerts })
 }
 
 impl From<&rules::Alert> for Alert {
@@ -53,44 +44,41 @@ impl From<&rules::Alert> for Alert {
 
 /// `/api/v1/rules`: every rule and how it did at last.
 pub(super) async fn rules(State(judge): State<Arc<Judge>>, asked: Parameters) -> Answer<Value> {
-    let kind = match asked.get("type") {
+    asked.refuse(&["match[]", "group_limit", "group_next_token"])?;
+    let alerting = match asked.get("type") {
         None => None,
-        Some("alert") => Some("alerting"),
-        Some("record") => Some("recording"),
+        Some("alert") => Some(true),
+        Some("record") => Some(false),
         Some(other) => {
             let why = format!("not supported value {other:?}; allowed are alert and record");
             return Err(Failure::parameter("type", &why));
         }
     };
-    let names = |name: &str| asked.all(name).map(str::to_owned).collect::<Vec<_>>();
-    let (groups, rules) = (names("rule_group[]"), names("rule_name[]"));
-    let files = names("file[]");
-    let wanted = |list: &[String], name: &str| list.is_empty() || list.iter().any(|n| n == name);
-    let answer = look(judge, move |judge| {
-        let mut answer = Vec::new();
-        judge.each_group(|file, group| {
-            if !wanted(&groups, &group.name) || !wanted(&files, file) {
-                return;
-            }
-            let of_group = group
-                .rules
-                .iter()
-                .filter(|rule| wanted(&rules, rule.name()));
-            let of_group: Vec<Value> = of_group
-                .map(rule)
-                .filter(|rule| kind.is_none_or(|kind| rule["type"] == kind))
-                .collect();
-            // Whoever asks for some rules does not want the groups that have none of them.
-            if !of_group.is_empty() || (kind.is_none() && rules.is_empty()) {
-                answer.push(described(file, group, &of_group));
-            }
+    let with_alerts = !asked.switch("exclude_alerts")?;
+    let wanted = |parameter: &str, name: &str| {
+        let mut all = asked.all(parameter).peekable();
+        all.peek().is_none() || all.any(|one| one == name)
+    };
+    let by_rule = asked.all("rule_name[]").next().is_some();
+    let mut answer = Vec::new();
+    for group in judge.groups() {
+        if !wanted("rule_group[]", &group.name) || !wanted("file[]", &judge.rules_name) {
+            continue;
+        }
+        let of_group = group.rules.iter().filter(|rule| {
+            wanted("rule_name[]", &rule.name)
+                && alerting.is_none_or(|alerting| rule.alerting.is_some() == alerting)
         });
-        answer
-    });
-    Ok(Success::new(json!({ "groups": answer.await? })))
+        let of_group: Vec<Value> = of_group.map(|rule| told(rule, with_alerts)).collect();
+        // Whoever asks for some rules does not want the groups that have none of them.
+        if !of_group.is_empty() || (alerting.is_none() && !by_rule) {
+            answer.push(described(&judge.rules_name, &group, &of_group));
+        }
+    }
+    Ok(Success::new(json!({ "groups": answer })))
 }
 
-fn described(file: &str, group: &Group, rules: &[Value]) -> Value {
+fn described(file: &str, group: &GroupView, rules: &[Value]) -> Value {
     json!({
         "name": group.name,
         "file": file,
@@ -111,39 +99,31 @@ fn moment(ms: i64) -> String {
     }
 }
 
-fn rule(rule: &Rule) -> Value {
-    let mut told = match &rule.kind {
-        RuleKind::Recording(Recording { name, labels }) => json!({
-            "name": name,
-            "labels": labels.iter().cloned().collect::<BTreeMap<_, _>>(),
-            "type": "recording",
-        }),
-        RuleKind::Alerting(alerting) => {
-            let (labels, annotations) = alerting.templates();
-            let alerts: Vec<Alert> = alerting.alerts().map(Alert::from).collect();
-            let (hold, keep_firing) = alerting.durations();
-            json!({
-                "name": alerting.name(),
-                "state": alerting.state().as_str(),
-                "duration": hold.as_secs_f64(),
-                "keepFiringFor": keep_firing.as_secs_f64(),
-                "labels": labels,
-                "annotations": annotations,
-                "alerts": alerts,
-                "type": "alerting",
-            })
-        }
-    };
-    told["query"] = rule.query.text().into();
-    told["evaluationTime"] = rule.evaluation_time.as_secs_f64().into();
-    told["lastEvaluation"] = moment(rule.last_evaluation).into();
-    told["health"] = match &rule.last_error {
-        _ if rule.last_evaluation == 0 => "unknown".into(),
-        None => "ok".into(),
-        Some(_) => "err".into(),
-    };
+fn told(rule: &RuleView, with_alerts: bool) -> Value {
+    let by_name = |texts: &[(String, String)]| texts.iter().cloned().collect::<BTreeMap<_, _>>();
+    let mut told = json!({
+        "name": rule.name,
+        "query": rule.query,
+        "labels": by_name(&rule.labels),
+        "evaluationTime": rule.evaluation_time.as_secs_f64(),
+        "lastEvaluation": moment(rule.last_evaluation),
+        "health": match &rule.last_error {
+            _ if rule.last_evaluation == 0 => "unknown",
+            None => "ok",
+            Some(_) => "err",
+        },
+        "type": if rule.alerting.is_some() { "alerting" } else { "recording" },
+    });
     if let Some(error) = &rule.last_error {
         told["lastError"] = error.as_str().into();
+    }
+    if let Some(alerting) = &rule.alerting {
+        let alerts = alerting.alerts.iter().filter(|_| with_alerts);
+        told["state"] = alerting.state.as_str().into();
+        told["duration"] = alerting.hold.as_secs_f64().into();
+        told["keepFiringFor"] = alerting.keep_firing.as_secs_f64().into();
+        told["annotations"] = json!(by_name(&alerting.annotations));
+        told["alerts"] = json!(alerts.map(Alert::from).collect::<Vec<_>>());
     }
     told
 }
@@ -158,9 +138,10 @@ pub(super) async fn targets(State(judge): State<Arc<Judge>>, asked: Parameters) 
             return Err(Failure::parameter("state", &why));
         }
     };
+    let in_pool = asked.get("scrapePool").is_none_or(|pool| pool == JOB);
     let pace = judge.scraper.pace();
     let targets = judge.scraper.targets();
-    let targets = targets.iter().filter(|_| active);
+    let targets = targets.iter().filter(|_| active && in_pool);
     let told: Vec<Value> = targets
         .map(|(target, health)| one(target, health, pace))
         .collect();
@@ -206,8 +187,10 @@ pub(super) async fn metadata(
     State(judge): State<Arc<Judge>>,
     asked: Parameters,
 ) -> Answer<BTreeMap<String, Vec<Value>>> {
-    let limit = asked.limit()?;
-    let mut all = look(judge, |judge| judge.scraper.metadata()).await?;
+    let (limit, per_metric) = (asked.limit()?, asked.number("limit_per_metric")?);
+    // It may have to wait for a scrape to be written.
+    let looking = tokio::task::spawn_blocking(move || judge.scraper.metadata());
+    let mut all = looking.await.map_err(|error| Failure::internal(&error))?;
     if let Some(metric) = asked.get("metric") {
         all.retain(|name, _| name == metric);
     }
@@ -216,7 +199,12 @@ pub(super) async fn metadata(
         let kind = if kind.is_empty() { "unknown" } else { &kind };
         json!({ "type": kind, "help": help, "unit": "" })
     };
-    let one = |(name, list): (String, Vec<Metadata>)| (name, list.into_iter().map(told).collect());
+    let one = |(name, mut list): (String, Vec<Metadata>)| {
+        if per_metric > 0 {
+            list.truncate(per_metric);
+        }
+        (name, list.into_iter().map(told).collect())
+    };
     Ok(Success::new(
         all.into_iter().take(wanted).map(one).collect(),
     ))
@@ -237,4 +225,88 @@ pub(super) async fn buildinfo() -> Success<Value> {
         "buildDate": "",
         "goVersion": "",
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::extract::FromRequest as _;
+
+    use super::*;
+    use crate::judge::Config;
+
+    fn judge() -> Arc<Judge> {
+        let config = Config {
+            rules_name: "own".into(),
+            rules: "groups: [{name: g, rules: [{record: r, expr: '1'}, {alert: A, expr: '1'}]}]"
+                .into(),
+            interval: Duration::from_secs(1),
+            alertmanager: None,
+        };
+        let judge = Judge::new(config).unwrap();
+        judge.evaluate_once(0, 1_000);
+        Arc::new(judge)
+    }
+
+    async fn asked(query: &str) -> Parameters {
+        let request = axum::http::Request::get(format!("/?{query}"));
+        let request = request.body(axum::body::Body::empty()).unwrap();
+        Parameters::from_request(request, &()).await.unwrap()
+    }
+
+    async fn of_rules(query: &str) -> Result<Value, Failure> {
+        let answer = rules(State(judge()), asked(query).await).await?;
+        Ok(answer.data["groups"].clone())
+    }
+
+    #[tokio::test]
+    async fn rules_are_chosen_as_prometheus_does() {
+        let count = |groups: &Value| groups[0]["rules"].as_array().map(Vec::len);
+        assert_eq!(count(&of_rules("").await.unwrap()), Some(2));
+        for (query, expected) in [
+            ("type=alert", Some(1)),
+            ("rule_name[]=r&rule_group[]=g&file[]=own", Some(1)),
+            ("rule_name[]=other", None),
+            ("file[]=other", None),
+        ] {
+            assert_eq!(count(&of_rules(query).await.unwrap()), expected, "{query}");
+        }
+        let alerts = async |query| {
+            let groups = of_rules(query).await.unwrap();
+            groups[0]["rules"][1]["alerts"].as_array().unwrap().len()
+        };
+        assert_eq!(alerts("exclude_alerts=false").await, 1);
+        assert_eq!(alerts("exclude_alerts=true").await, 0);
+        for (query, field) in [
+            ("match[]=up", "match[]"),
+            ("group_limit=5", "group_limit"),
+            ("exclude_alerts=perhaps", "exclude_alerts"),
+        ] {
+            let refused = of_rules(query).await.unwrap_err();
+            assert!(format!("{refused:?}").contains(field), "{refused:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn targets_belong_to_one_pool() {
+        let (_targets, named) = tokio::sync::watch::channel(vec![Target {
+            instance: "127.0.0.1:1".into(),
+            role: "shop".into(),
+        }]);
+        let judge = judge();
+        let stop = tokio_util::sync::CancellationToken::new();
+        let running = tokio::spawn(Arc::clone(&judge.scraper).run(named, stop.clone()));
+        while judge.scraper.targets().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let count = async |query| {
+            let answer = targets(State(Arc::clone(&judge)), asked(query).await).await;
+            let answer = answer.unwrap().data;
+            answer["activeTargets"].as_array().unwrap().len()
+        };
+        assert_eq!(count("").await, 1);
+        assert_eq!(count("scrapePool=firedrill").await, 1);
+        assert_eq!(count("scrapePool=other").await, 0);
+        stop.cancel();
+        running.await.unwrap();
+    }
 }

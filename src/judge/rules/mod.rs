@@ -5,6 +5,8 @@
 
 pub mod alert;
 mod file;
+mod reach;
+mod view;
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
@@ -12,6 +14,7 @@ use std::time::{Duration, Instant};
 
 pub use alert::{Alert, Alerting, State};
 use promql::{AppendError, Engine, InstantSeries, Labels, Query, Sample, SeriesRef, Store, Value};
+pub use view::{AlertingView, GroupView, RuleView};
 
 /// How long recorded series are kept: the whole budget period of the drill profile.
 pub const RECORDED_KEPT: Duration = Duration::from_secs(12 * 3_600);
@@ -27,6 +30,12 @@ fn same_labels(kind: &str) -> String {
 /// group and the rule that cannot be loaded.
 pub fn load(text: &str, interval: Duration) -> Result<Vec<Group>, String> {
     file::read(text, interval)
+}
+
+/// A sentence about the rules that look back further than samples are kept; none if there are none.
+#[must_use]
+pub fn notice(groups: &[Group]) -> Option<String> {
+    reach::notice(groups)
 }
 
 /// Rules that are evaluated together.
@@ -94,6 +103,14 @@ pub struct Evaluation {
     pub due: Vec<(String, Alert)>,
 }
 
+/// What an evaluation is made with.
+struct Now<'a> {
+    store: &'a RwLock<Store>,
+    engine: &'a Engine,
+    at: i64,
+    limit: usize,
+}
+
 impl Group {
     fn new(name: String, interval: Duration, limit: usize, rules: Vec<Rule>) -> Self {
         Self {
@@ -117,8 +134,14 @@ impl Group {
     ) -> Evaluation {
         let began = Instant::now();
         let mut evaluation = Evaluation::default();
+        let now = Now {
+            store,
+            engine,
+            at,
+            limit: self.limit,
+        };
         for rule in &mut self.rules {
-            rule.evaluate(store, engine, at, self.limit, &mut evaluation);
+            rule.evaluate(&now, &mut evaluation);
             if let RuleKind::Alerting(alerting) = &mut rule.kind
                 && rule.last_error.is_none()
             {
@@ -155,27 +178,20 @@ impl Rule {
         }
     }
 
-    fn evaluate(
-        &mut self,
-        store: &RwLock<Store>,
-        engine: &Engine,
-        at: i64,
-        limit: usize,
-        evaluation: &mut Evaluation,
-    ) {
-        let began = Instant::now();
+    fn evaluate(&mut self, now: &Now<'_>, evaluation: &mut Evaluation) {
+        let (began, at) = (Instant::now(), now.at);
         let answer = {
-            let store = store.read().unwrap_or_else(PoisonError::into_inner);
-            engine.instant(&store, &self.query, at)
+            let store = now.store.read().unwrap_or_else(PoisonError::into_inner);
+            now.engine.instant(&store, &self.query, at)
         };
         let result = answer
             .map_err(|error| error.to_string())
             .and_then(vector)
-            .and_then(|found| self.kind.apply(&found, at, limit));
+            .and_then(|found| self.kind.apply(&found, at, now.limit));
         match result {
             Ok(written) => {
                 self.last_error = None;
-                let mut store = store.write().unwrap_or_else(PoisonError::into_inner);
+                let mut store = now.store.write().unwrap_or_else(PoisonError::into_inner);
                 evaluation.samples += written.len();
                 evaluation.refused += self.write(&mut store, written, at);
             }
@@ -201,9 +217,10 @@ impl Rule {
             }
         }
         for series in self.previous.values() {
-            // One that the store has dropped needs no marker.
-            if store.append(*series, Sample::stale(at)).is_err() {
-                refused += 1;
+            match store.append(*series, Sample::stale(at)) {
+                // One that the store has dropped needs no marker.
+                Ok(()) | Err(AppendError::UnknownSeries) => {}
+                Err(_) => refused += 1,
             }
         }
         self.previous = present;
@@ -356,6 +373,18 @@ mod tests {
         lab.set(&UP, 12, Some(5.0));
         lab.evaluate(12);
         assert_eq!(lab.ask("a", 12), [(r#"a{x="1"}"#.to_owned(), 5.0)]);
+    }
+
+    #[test]
+    fn a_series_that_the_store_has_dropped_needs_no_marker() {
+        let mut lab = Lab::new("  - {record: a, expr: up}\n");
+        lab.set(&UP, 10, Some(1.0));
+        lab.evaluate(10);
+        let later = i64::try_from(2 * RECORDED_KEPT.as_secs()).unwrap();
+        lab.store.write().unwrap().trim(later * 1000);
+        let evaluation = lab.evaluate(later);
+        assert_eq!((evaluation.samples, evaluation.refused), (0, 0));
+        assert_eq!(lab.store.read().unwrap().stats().series, 0);
     }
 
     #[test]

@@ -1,0 +1,154 @@
+//! How far back the rules look, and whether that much is kept.
+//!
+//! A rule over three days is evaluated also where 75 minutes are kept. What it says then is true of 75 minutes, under a
+//! name that speaks of three days. That is no error, but whoever reads the alert has to know it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use promql_parser::parser::{self, Expr, Offset, VectorSelector};
+
+use super::{Group, RECORDED_KEPT, RuleKind};
+use crate::judge::ingest::RAW_KEPT;
+use crate::judge::time::format_duration;
+
+/// The most rules that a sentence names.
+const NAMED_MAX: usize = 6;
+
+/// The rules that look back further than is kept, by name, each once.
+pub(super) fn beyond(groups: &[Group]) -> Vec<&str> {
+    let rules = || groups.iter().flat_map(|group| &group.rules);
+    let recorded: BTreeSet<&str> = rules()
+        .filter(|rule| matches!(rule.kind, RuleKind::Recording(_)))
+        .map(super::Rule::name)
+        .chain(["ALERTS", "ALERTS_FOR_STATE"])
+        .collect();
+    let kept = |name: Option<&str>| match name {
+        Some(name) if recorded.contains(name) => RECORDED_KEPT,
+        _ => RAW_KEPT,
+    };
+    let too_far = |text: &str| {
+        // It was parsed when it was loaded.
+        parser::parse(text).is_ok_and(|expression| {
+            let mut far = false;
+            walk(&expression, Duration::ZERO, &mut |name, back| {
+                far |= back > kept(name);
+            });
+            far
+        })
+    };
+    let mut names = Vec::new();
+    for rule in rules().filter(|rule| too_far(rule.query.text())) {
+        if !names.contains(&rule.name()) {
+            names.push(rule.name());
+        }
+    }
+    names
+}
+
+/// A sentence about rules that look back further than is kept; none if there are none.
+pub(super) fn notice(groups: &[Group]) -> Option<String> {
+    let names = beyond(groups);
+    if names.is_empty() {
+        return None;
+    }
+    let list = names[..names.len().min(NAMED_MAX)].join(", ");
+    let more = match names.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!(
+        "The console keeps samples for {} and recorded series for {}. Rules that ask for more are computed over what \
+         is there: {list}{more}.",
+        format_duration(RAW_KEPT),
+        format_duration(RECORDED_KEPT)
+    ))
+}
+
+/// Calls `each` with the metric of every selector and how far back it looks.
+fn walk(expression: &Expr, back: Duration, each: &mut impl FnMut(Option<&str>, Duration)) {
+    match expression {
+        Expr::VectorSelector(selector) => found(selector, back, each),
+        Expr::MatrixSelector(matrix) => found(&matrix.vs, back + matrix.range, each),
+        Expr::Subquery(subquery) => {
+            let back = back + subquery.range + ago(subquery.offset.as_ref());
+            walk(&subquery.expr, back, each);
+        }
+        Expr::Aggregate(aggregate) => walk(&aggregate.expr, back, each),
+        Expr::Unary(unary) => walk(&unary.expr, back, each),
+        Expr::Paren(paren) => walk(&paren.expr, back, each),
+        Expr::Binary(binary) => {
+            walk(&binary.lhs, back, each);
+            walk(&binary.rhs, back, each);
+        }
+        Expr::Call(call) => {
+            for argument in &call.args.args {
+                walk(argument, back, each);
+            }
+        }
+        Expr::NumberLiteral(_) | Expr::StringLiteral(_) | Expr::Extension(_) => {}
+    }
+}
+
+fn found(selector: &VectorSelector, back: Duration, each: &mut impl FnMut(Option<&str>, Duration)) {
+    each(
+        selector.name.as_deref(),
+        back + ago(selector.offset.as_ref()),
+    );
+}
+
+/// An offset into the past; one into the future asks for nothing that is old.
+fn ago(offset: Option<&Offset>) -> Duration {
+    match offset {
+        Some(Offset::Pos(back)) => *back,
+        Some(Offset::Neg(_)) | None => Duration::ZERO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load;
+    use super::*;
+    use crate::rules::{PRODUCTION, compress};
+
+    fn groups(text: &str) -> Vec<Group> {
+        load(text, Duration::from_secs(1)).unwrap()
+    }
+
+    #[test]
+    fn ranges_and_offsets_are_compared_with_what_is_kept() {
+        for (expression, too_far) in [
+            ("rate(m[75m])", false),
+            ("rate(m[76m])", true),
+            ("m offset 2h", true),
+            ("m offset -2h", false),
+            ("rate(m[1h] offset 20m) > 1 or m", true),
+            ("avg_over_time(r[12h])", false),
+            ("1 - sum(avg_over_time(r[13h]))", true),
+            ("max_over_time(rate(m[5m])[70m:1m])", false),
+            ("max_over_time(rate(m[10m])[70m:1m])", true),
+            ("time() - m", false),
+        ] {
+            let text = format!(
+                "groups: [{{name: g, rules: [{{record: r, expr: m}}, {{alert: A, expr: '{expression}'}}]}}]"
+            );
+            let groups = groups(&text);
+            assert_eq!(beyond(&groups) == ["A"], too_far, "{expression}");
+            assert_eq!(notice(&groups).is_some(), too_far);
+        }
+    }
+
+    #[test]
+    fn the_drill_profile_fits_and_that_of_production_is_told() {
+        assert_eq!(notice(&groups(&compress(PRODUCTION, 60).unwrap())), None);
+        let told = notice(&groups(PRODUCTION)).unwrap();
+        assert!(
+            told.contains("for 1h15m and recorded series for 12h"),
+            "{told}"
+        );
+        assert!(
+            told.contains("slo:sli_error:ratio_rate3d") && told.contains(" more."),
+            "{told}"
+        );
+    }
+}
