@@ -94,13 +94,14 @@ impl Query {
     /// The conditions of each of its selectors, from left to right.
     #[must_use]
     pub fn selectors(&self) -> Vec<&[Matcher]> {
-        self.root.selectors()
+        let selectors = self.root.selectors().into_iter();
+        selectors.map(|selector| &*selector.matchers).collect()
     }
 
     /// The metric names that its selectors ask for by equality, sorted, each once.
     #[must_use]
     pub fn metric_names(&self) -> Vec<&str> {
-        let matchers = self.root.selectors().into_iter().flatten();
+        let matchers = self.selectors().into_iter().flatten();
         let mut names: Vec<&str> = matchers
             .filter(|matcher| matcher.name() == METRIC_NAME)
             .filter_map(Matcher::equal_value)

@@ -11,14 +11,17 @@ mod bits;
 mod chunk;
 mod index;
 mod matcher;
+mod pattern;
 mod series;
+mod translate;
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use index::Index;
 pub use matcher::Matcher;
-pub(crate) use matcher::anchored;
+pub(crate) use matcher::not_a_pattern;
+pub(crate) use pattern::{Pattern, Texts, compiled};
 pub use series::Series;
 
 use crate::error::AppendError;
