@@ -17,4 +17,4 @@ pub use error::{AppendError, QueryError};
 pub use format::format_float;
 pub use labels::Labels;
 pub use store::{Limits, Matcher, SeriesRef, Stats, Store};
-pub use value::{InstantSeries, RangeSeries, Sample, Value};
+pub use value::{InstantSeries, RangeSeries, Sample, Value, nearly_equal};

@@ -31,7 +31,7 @@ impl Evaluator<'_> {
         let mut columns = Vec::new();
         for series in self.store.select(&selector.matchers) {
             samples.clear();
-            read(series, from, *last, grid.is_instant(), &mut samples);
+            read(series, from, *last, grid.has_one_step(), &mut samples);
             self.budget.samples(samples.len() + grid.steps)?;
             let mut next = 0;
             let cells = times.iter().map(|time| {
