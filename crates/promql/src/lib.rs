@@ -12,7 +12,7 @@ mod plan;
 pub mod store;
 pub mod value;
 
-pub use engine::{Engine, Options, Query, Semantics, parse_selector};
+pub use engine::{Engine, Loaded, Options, Query, Semantics, parse_selector};
 pub use error::{AppendError, QueryError};
 pub use format::format_float;
 pub use labels::Labels;

@@ -68,32 +68,27 @@ pub(super) fn write_string(literal: &str, matcher: Option<(Condition, usize)>, i
         into.replace_range(at..at + condition.operator().len(), "=");
         mark = Some(condition.entry().1);
     }
-    match literal
-        .strip_prefix('`')
-        .and_then(|rest| rest.strip_suffix('`'))
-    {
-        Some(raw) => {
-            into.push('"');
-            into.extend(mark);
-            for c in raw.chars() {
-                match c {
-                    '"' => into.push_str("\\\""),
-                    '\\' => into.push_str("\\\\"),
-                    '\n' => into.push_str("\\n"),
-                    // As Go reads raw strings.
-                    '\r' => {}
-                    other => into.push(other),
-                }
-            }
-            into.push('"');
-        }
-        None => {
-            let (quote, rest) = literal.split_at(1);
-            into.push_str(quote);
-            into.extend(mark);
-            into.push_str(rest);
+    let inner = literal.strip_prefix('`');
+    let Some(raw) = inner.and_then(|rest| rest.strip_suffix('`')) else {
+        let (quote, rest) = literal.split_at(1);
+        into.push_str(quote);
+        into.extend(mark);
+        into.push_str(rest);
+        return;
+    };
+    into.push('"');
+    into.extend(mark);
+    for c in raw.chars() {
+        match c {
+            '"' => into.push_str("\\\""),
+            '\\' => into.push_str("\\\\"),
+            '\n' => into.push_str("\\n"),
+            // As Go reads raw strings.
+            '\r' => {}
+            other => into.push(other),
         }
     }
+    into.push('"');
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! an error that says so; nothing that was accepted is lost before its retention has passed.
 //!
 //! The store has no lock of its own. Wrap it in an `RwLock`: appending a scrape holds the write half for about a
-//! millisecond, and queries share the read half.
+//! millisecond, and queries share the read half, or only [load](crate::Engine::load) under it.
 
 mod bits;
 mod chunk;

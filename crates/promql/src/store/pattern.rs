@@ -176,7 +176,9 @@ impl Reader<'_> {
 
     fn push(&mut self, current: &mut [Text], c: char) -> Option<()> {
         self.spend(current.len() * c.len_utf8())?;
-        current.iter_mut().for_each(|text| text.begin.push(c));
+        for text in current {
+            text.begin.push(c);
+        }
         Some(())
     }
 

@@ -149,6 +149,14 @@ fn mutated_queries_are_answered_or_refused() {
         let range = engine.range(&store, &query, time, time + 60_000, 7_000);
         if let (Ok(instant), Ok(range)) = (instant, range) {
             answered += 1;
+            let loaded = engine.load(&store, &query);
+            let again = (
+                loaded.instant(time),
+                loaded.range(time, time + 60_000, 7_000),
+            );
+            let shown = |value: &Value| format!("{value:?}");
+            assert_eq!(shown(&again.0.unwrap()), shown(&instant), "{text}");
+            assert_eq!(shown(&again.1.unwrap()), shown(&range), "{text}");
             check(&instant, &text);
             check(&range, &text);
             let depends_on_range = ["start", "end"].iter().any(|word| text.contains(word));
@@ -360,7 +368,7 @@ fn labels_that_a_query_makes_are_bounded() {
     for _ in 0..4 {
         let eight = "$1".repeat(8);
         replaced = format!(r#"label_replace({replaced}, "x", "{eight}", "x", "(.*)")"#);
-        let eight = vec![r#""x""#; 8].join(", ");
+        let eight = [r#""x""#; 8].join(", ");
         joined = format!(r#"label_join({joined}, "x", "", {eight})"#);
     }
     assert_eq!(longest(&replaced), Ok(Some(32_768)));
