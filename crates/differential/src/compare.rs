@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use promql::{Labels, QueryError, Sample, Value};
+use promql::{Labels, QueryError, Sample, Value, nearly_equal};
 
 use crate::peer::Answer;
 
@@ -133,23 +133,7 @@ fn show(sample: &Sample) -> String {
 }
 
 pub(crate) fn nearly(a: f64, b: f64) -> bool {
-    if a.is_nan() || b.is_nan() {
-        return a.is_nan() && b.is_nan();
-    }
-    if a.to_bits() == b.to_bits() {
-        return true;
-    }
-    let (sum, difference) = (a.abs() + b.abs(), (a - b).abs());
-    if difference == 0.0 {
-        return true;
-    }
-    if a.is_infinite() || b.is_infinite() {
-        return false;
-    }
-    if a == 0.0 || b == 0.0 || sum < f64::MIN_POSITIVE {
-        return difference < TOLERANCE * f64::MIN_POSITIVE;
-    }
-    difference / sum.min(f64::MAX) < TOLERANCE
+    nearly_equal(a, b, TOLERANCE)
 }
 
 #[cfg(test)]

@@ -75,8 +75,12 @@ fn differences(groups: &[Group], outcomes: &[Vec<Outcome>], accepted: &Accepted)
     for (group, outcomes) in groups.iter().zip(outcomes) {
         for (question, outcome) in group.questions.iter().zip(outcomes) {
             let text = question.to_string();
+            let is_accepted = accepted.contains(&text);
+            if is_accepted && outcome.different() == 0 {
+                good = false;
+                say(&format!("\nAccepted, but nothing differs: {text}"));
+            }
             if outcome.different() > 0 {
-                let is_accepted = accepted.contains(&text);
                 good &= is_accepted;
                 let mark = if is_accepted { "accepted" } else { "DIFFERENT" };
                 let counts = format!("{} of {}", outcome.different(), outcome.queries);
@@ -94,4 +98,37 @@ fn differences(groups: &[Group], outcomes: &[Vec<Outcome>], accepted: &Accepted)
         say(&format!("\nAccepted, but not asked: {unknown}"));
     }
     good
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expressions::Question;
+
+    #[test]
+    fn what_differs_is_accepted_and_what_is_accepted_differs() {
+        let question = |text: &str| Question::Query {
+            text: text.into(),
+            lookback: None,
+        };
+        let groups = [Group {
+            name: "group".into(),
+            questions: vec![question("a"), question("b")],
+        }];
+        let outcome = |equal| Outcome {
+            queries: 2,
+            equal,
+            ..Outcome::default()
+        };
+        let good = |a_equal, b_equal, list: &str| {
+            let outcomes = [vec![outcome(a_equal), outcome(b_equal)]];
+            differences(&groups, &outcomes, &Accepted::parse(list).unwrap())
+        };
+        assert!(good(2, 2, ""));
+        assert!(good(1, 2, "# why\na"));
+        assert!(!good(1, 2, ""));
+        assert!(!good(1, 2, "# why\nb"));
+        assert!(!good(2, 2, "# why\na"));
+        assert!(!good(2, 2, "# why\nc"));
+    }
 }

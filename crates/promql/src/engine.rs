@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::error::QueryError;
-use crate::eval::{Budget, Column, Evaluator, Grid};
+use crate::eval::{Budget, Column, Evaluator, Grid, Source};
 use crate::labels::METRIC_NAME;
 use crate::plan::{self, Range, Root};
-use crate::store::{Matcher, Store};
+use crate::store::{Matcher, Series, Store};
 use crate::value::{InstantSeries, RangeSeries, Sample, Value};
 
 /// The furthest time from 1970 that a query may name, in milliseconds: 285 000 years.
@@ -31,7 +31,8 @@ pub struct Options {
     pub subquery_step: Duration,
     /// How long a query may take; `None` for as long as it needs. Prometheus: 2 minutes.
     pub timeout: Option<Duration>,
-    /// How many samples a query may read and make, those in between included.
+    /// How many samples a query may read and make, those in between included. Each 16 bytes of a label's value that it
+    /// makes count as one.
     pub max_samples: usize,
     /// How many steps a range query may have. Prometheus: 11 000.
     pub max_points: usize,
@@ -94,13 +95,14 @@ impl Query {
     /// The conditions of each of its selectors, from left to right.
     #[must_use]
     pub fn selectors(&self) -> Vec<&[Matcher]> {
-        self.root.selectors()
+        let selectors = self.root.selectors().into_iter();
+        selectors.map(|selector| &*selector.matchers).collect()
     }
 
     /// The metric names that its selectors ask for by equality, sorted, each once.
     #[must_use]
     pub fn metric_names(&self) -> Vec<&str> {
-        let matchers = self.root.selectors().into_iter().flatten();
+        let matchers = self.selectors().into_iter().flatten();
         let mut names: Vec<&str> = matchers
             .filter(|matcher| matcher.name() == METRIC_NAME)
             .filter_map(Matcher::equal_value)
@@ -118,6 +120,31 @@ pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, QueryError> {
     plan::selector_matchers(text)
 }
 
+/// A query with copies of the series that it asks about, as they were when it was loaded. It does not need the store, so
+/// a lock on that is held while it is loaded and not while it is evaluated.
+#[derive(Debug)]
+pub struct Loaded<'a> {
+    engine: &'a Engine,
+    query: &'a Query,
+    /// Of each selector, by its number.
+    series: Vec<Vec<Series>>,
+}
+
+impl Loaded<'_> {
+    /// As [`Engine::instant`].
+    pub fn instant(&self, time: i64) -> Result<Value, QueryError> {
+        let source = Source::Loaded(&self.series);
+        self.engine.instant_from(source, self.query, time)
+    }
+
+    /// As [`Engine::range`].
+    pub fn range(&self, start: i64, end: i64, step: i64) -> Result<Value, QueryError> {
+        let source = Source::Loaded(&self.series);
+        self.engine
+            .range_from(source, self.query, (start, end), step)
+    }
+}
+
 /// Answers queries. It has no state but its options.
 #[derive(Debug, Clone, Default)]
 pub struct Engine {
@@ -131,12 +158,40 @@ impl Engine {
         Self { options }
     }
 
+    /// Copies the series that a query selects, to evaluate it later without the store. Sealed chunks are shared, so of
+    /// each series only the open one is copied. The copies are beyond the store's limits.
+    #[must_use]
+    pub fn load<'a>(&'a self, store: &Store, query: &'a Query) -> Loaded<'a> {
+        let mut series = Vec::new();
+        for selector in query.root.selectors() {
+            if series.len() <= selector.number {
+                series.resize_with(selector.number + 1, Vec::new);
+            }
+            let found = store.select(&selector.matchers).into_iter();
+            series[selector.number] = found.cloned().collect();
+        }
+        Loaded {
+            engine: self,
+            query,
+            series,
+        }
+    }
+
     /// Evaluates a query at one time, in milliseconds since 1970.
     ///
     /// Fails if the data does not allow it, or if it would exceed a limit.
     pub fn instant(&self, store: &Store, query: &Query, time: i64) -> Result<Value, QueryError> {
+        self.instant_from(Source::Store(store), query, time)
+    }
+
+    fn instant_from(
+        &self,
+        source: Source<'_>,
+        query: &Query,
+        time: i64,
+    ) -> Result<Value, QueryError> {
         let grid = Grid::instant(checked_time("time", time)?);
-        let evaluator = self.evaluator(store, (time, time));
+        let evaluator = self.evaluator(source, (time, time));
         Ok(match &query.root {
             Root::Scalar(scalar) => {
                 let value = evaluator.scalar(scalar, grid)?[0];
@@ -171,8 +226,18 @@ impl Engine {
         end: i64,
         step: i64,
     ) -> Result<Value, QueryError> {
+        self.range_from(Source::Store(store), query, (start, end), step)
+    }
+
+    fn range_from(
+        &self,
+        source: Source<'_>,
+        query: &Query,
+        (start, end): (i64, i64),
+        step: i64,
+    ) -> Result<Value, QueryError> {
         let grid = self.grid(start, end, step)?;
-        let evaluator = self.evaluator(store, (start, end));
+        let evaluator = self.evaluator(source, (start, end));
         let columns = match &query.root {
             Root::Vector(vector) => evaluator.vector(vector, grid)?,
             Root::Scalar(scalar) => evaluator.as_vector(scalar, grid)?,
@@ -204,10 +269,10 @@ impl Engine {
         })
     }
 
-    fn evaluator<'a>(&'a self, store: &'a Store, whole: (i64, i64)) -> Evaluator<'a> {
+    fn evaluator<'a>(&'a self, source: Source<'a>, whole: (i64, i64)) -> Evaluator<'a> {
         let budget = Budget::new(self.options.timeout, self.options.max_samples);
         Evaluator {
-            store,
+            source,
             options: &self.options,
             budget,
             whole,

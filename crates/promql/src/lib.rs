@@ -12,9 +12,9 @@ mod plan;
 pub mod store;
 pub mod value;
 
-pub use engine::{Engine, Options, Query, Semantics, parse_selector};
+pub use engine::{Engine, Loaded, Options, Query, Semantics, parse_selector};
 pub use error::{AppendError, QueryError};
 pub use format::format_float;
 pub use labels::Labels;
 pub use store::{Limits, Matcher, SeriesRef, Stats, Store};
-pub use value::{InstantSeries, RangeSeries, Sample, Value};
+pub use value::{InstantSeries, RangeSeries, Sample, Value, nearly_equal};

@@ -11,6 +11,24 @@ pub fn is_stale(value: f64) -> bool {
     value.to_bits() == STALE_MARKER
 }
 
+/// Whether two values differ by less than `tolerance`, relative to their sizes, as Prometheus compares. NaN is equal to
+/// NaN. A number is equal to zero only if it differs by less than the tolerance of the smallest normal number.
+#[must_use]
+pub fn nearly_equal(a: f64, b: f64, tolerance: f64) -> bool {
+    if a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()) {
+        return true;
+    }
+    let (sum, difference) = (a.abs() + b.abs(), (a - b).abs());
+    if difference == 0.0 {
+        return true;
+    }
+    if a == 0.0 || b == 0.0 || sum < f64::MIN_POSITIVE {
+        return difference < tolerance * f64::MIN_POSITIVE;
+    }
+    // With one infinity or NaN this is no number or an infinite one, and no comparison holds.
+    difference / sum.min(f64::MAX) < tolerance
+}
+
 /// A value at a time.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Sample {
@@ -83,6 +101,39 @@ impl Value {
         match self {
             Self::Vector(series) => series,
             _ => &[],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nearly_equal_is_relative() {
+        let near = |a, b| nearly_equal(a, b, 1e-6) && nearly_equal(b, a, 1e-6);
+        let (nan, infinity) = (f64::NAN, f64::INFINITY);
+        for (a, b) in [
+            (1.0, 1.0 + 1e-7),
+            (1e300, 1e300 + 1e293),
+            (0.0, -0.0),
+            (nan, nan),
+            (infinity, infinity),
+        ] {
+            assert!(near(a, b), "{a} {b}");
+        }
+        assert!(near(f64::from_bits(STALE_MARKER), nan));
+        for (a, b) in [
+            (1.0, 1.0 + 1e-5),
+            (0.0, 1e-9),
+            (nan, 1.0),
+            (infinity, f64::MAX),
+            (infinity, -infinity),
+            (nan, infinity),
+            (f64::MAX, -f64::MAX),
+            (1.0, -1.0),
+        ] {
+            assert!(!near(a, b), "{a} {b}");
         }
     }
 }

@@ -124,10 +124,12 @@ impl Evaluator<'_> {
                 for (at, _) in &ranked[kept..] {
                     columns[*at].cells[step] = None;
                 }
-                order.extend(ranked[..kept].iter().map(|(at, _)| *at));
+                if grid.ordered {
+                    order.extend(ranked[..kept].iter().map(|(at, _)| *at));
+                }
             }
         }
-        if grid.is_instant() {
+        if grid.ordered {
             // The answer lists each group's samples in the order of their values.
             return Ok(order.into_iter().map(|at| columns[at].clone()).collect());
         }

@@ -6,6 +6,7 @@ use super::column::{self, Column};
 use super::{Evaluator, Grid, Result};
 use crate::labels::Labels;
 use crate::plan::{BucketFunction, Vector};
+use crate::value::nearly_equal;
 
 /// The label that holds the upper bound of a bucket.
 const BOUND: &str = "le";
@@ -114,20 +115,12 @@ fn make_monotonic(buckets: &mut [Bucket]) {
     };
     let mut before = first.count;
     for bucket in others {
-        if bucket.count < before || nearly_equal(before, bucket.count) {
+        if bucket.count < before || nearly_equal(before, bucket.count, TOLERANCE) {
             bucket.count = before;
         } else {
             before = bucket.count;
         }
     }
-}
-
-fn nearly_equal(a: f64, b: f64) -> bool {
-    let (sum, difference) = (a.abs() + b.abs(), (a - b).abs());
-    if a == 0.0 || b == 0.0 || sum < f64::MIN_POSITIVE {
-        return difference < TOLERANCE * f64::MIN_POSITIVE;
-    }
-    difference / sum.min(f64::MAX) < TOLERANCE
 }
 
 /// The value below which the share `q` of the observations lies, linear within a bucket.

@@ -3,8 +3,13 @@
 use super::column::{self, Column};
 use super::math::nan_last;
 use super::{Evaluator, Grid, Result};
+use crate::error::QueryError;
 use crate::labels::Labels;
 use crate::plan::{Relabel, Scalar, Vector};
+use crate::value::Sample;
+
+/// The most bytes of a label's value that a query makes.
+const LABEL_BYTES_MAX: usize = 64 * 1024;
 
 impl Evaluator<'_> {
     pub(crate) fn as_vector(&self, scalar: &Scalar, grid: Grid) -> Result<Vec<Column>> {
@@ -83,7 +88,7 @@ impl Evaluator<'_> {
     /// Sorts by value. Over a range there is no one order, and the result is sorted by labels.
     pub(super) fn sort(&self, of: &Vector, descending: bool, grid: Grid) -> Result<Vec<Column>> {
         let mut columns = self.vector(of, grid)?;
-        if grid.is_instant() {
+        if grid.ordered {
             columns.retain(|column| !column.is_empty());
             columns.sort_by(|a, b| {
                 let (a, b) = (
@@ -109,36 +114,56 @@ impl Evaluator<'_> {
         let mut columns = self.vector(of, grid)?;
         columns.retain(|column| !column.is_empty());
         for column in &mut columns {
-            self.budget.work(1)?;
-            if let Some(labels) = relabelled(change, &column.labels) {
-                column.labels = labels;
+            if let Some((target, value)) = self.made_label(change, &column.labels)? {
+                // Text takes room as samples do.
+                self.budget.samples(value.len() / size_of::<Sample>())?;
+                column.labels = column.labels.with(target, &value);
             }
+            self.budget.work(1)?;
         }
         column::merge(columns)
     }
-}
 
-/// The labels after the change, or `None` if it does not apply.
-fn relabelled(change: &Relabel, labels: &Labels) -> Option<Labels> {
-    match change {
-        Relabel::Replace {
-            target,
-            replacement,
-            source,
-            pattern,
-        } => {
-            let captures = pattern.captures(labels.get(source))?;
-            let mut value = String::new();
-            captures.expand(replacement, &mut value);
-            Some(labels.with(target, &value))
-        }
-        Relabel::Join {
-            target,
-            separator,
-            sources,
-        } => {
-            let values: Vec<&str> = sources.iter().map(|source| labels.get(source)).collect();
-            Some(labels.with(target, &values.join(separator)))
+    /// The label that the change makes, by name and value, or `None` if it does not apply.
+    fn made_label<'a>(
+        &self,
+        change: &'a Relabel,
+        labels: &Labels,
+    ) -> Result<Option<(&'a str, String)>> {
+        let made = match change {
+            Relabel::Replace {
+                target,
+                replacement,
+                source,
+                pattern,
+            } => {
+                let value = labels.get(source);
+                self.budget.work(value.len())?;
+                let Some(found) = pattern.captures(value) else {
+                    return Ok(None);
+                };
+                (target, replacement.expand(&found, LABEL_BYTES_MAX))
+            }
+            Relabel::Join {
+                target,
+                separator,
+                sources,
+            } => {
+                let values: Vec<&str> = sources.iter().map(|source| labels.get(source)).collect();
+                let separators = separator.len() * values.len().saturating_sub(1);
+                let length = values.iter().map(|value| value.len()).sum::<usize>() + separators;
+                let is_short = length <= LABEL_BYTES_MAX;
+                (
+                    target,
+                    is_short.then(|| values.join(separator)).ok_or(length),
+                )
+            }
+        };
+        match made {
+            (target, Ok(value)) => Ok(Some((target, value))),
+            (target, Err(length)) => Err(QueryError::Execution(format!(
+                "the value of the label {target:?} would have {length} bytes; at most {LABEL_BYTES_MAX} are allowed"
+            ))),
         }
     }
 }

@@ -8,6 +8,9 @@ pub(crate) struct Grid {
     pub(crate) step: i64,
     /// How many times there are.
     pub(crate) steps: usize,
+    /// Whether this is the time of an instant query itself: its answer has the order that `sort` and `topk` give it.
+    /// Neither a range query nor a subquery keeps one, not even with a single step.
+    pub(crate) ordered: bool,
 }
 
 impl Grid {
@@ -16,6 +19,7 @@ impl Grid {
             start: time,
             step: 1,
             steps: 1,
+            ordered: true,
         }
     }
 
@@ -28,7 +32,12 @@ impl Grid {
                 .unwrap_or(usize::MAX)
                 .saturating_add(1)
         };
-        (steps <= most).then_some(Self { start, step, steps })
+        (steps <= most).then_some(Self {
+            start,
+            step,
+            steps,
+            ordered: false,
+        })
     }
 
     pub(crate) fn times(self) -> impl Iterator<Item = i64> {
@@ -37,7 +46,7 @@ impl Grid {
             .map(move |step: i64| self.start + self.step * step)
     }
 
-    pub(crate) fn is_instant(self) -> bool {
+    pub(crate) fn has_one_step(self) -> bool {
         self.steps == 1
     }
 }

@@ -20,15 +20,34 @@ pub(crate) use grid::Grid;
 
 use crate::engine::{Options, Semantics};
 use crate::error::QueryError;
-use crate::plan::{At, Scalar, Vector, When};
-use crate::store::Store;
+use crate::plan::{At, Scalar, Selector, Vector, When};
+use crate::store::{Series, Store};
 
 type Result<T> = std::result::Result<T, QueryError>;
+
+/// Where the samples of a query are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Source<'a> {
+    Store(&'a Store),
+    /// The series of each selector, by its number.
+    Loaded(&'a [Vec<Series>]),
+}
+
+impl<'a> Source<'a> {
+    fn series(self, selector: &Selector) -> Vec<&'a Series> {
+        match self {
+            Self::Store(store) => store.select(&selector.matchers),
+            Self::Loaded(selectors) => selectors
+                .get(selector.number)
+                .map_or_else(Vec::new, |series| series.iter().collect()),
+        }
+    }
+}
 
 /// One evaluation of one query.
 #[derive(Debug)]
 pub(crate) struct Evaluator<'a> {
-    pub(crate) store: &'a Store,
+    pub(crate) source: Source<'a>,
     pub(crate) options: &'a Options,
     pub(crate) budget: Budget,
     /// From when to when the whole query is asked, which `@ start()` and `@ end()` mean. Its last step may be earlier.

@@ -29,9 +29,9 @@ impl Evaluator<'_> {
         let from = self.first_of_span(first - lookback);
         let mut samples = Vec::new();
         let mut columns = Vec::new();
-        for series in self.store.select(&selector.matchers) {
+        for series in self.source.series(selector) {
             samples.clear();
-            read(series, from, *last, grid.is_instant(), &mut samples);
+            read(series, from, *last, grid.has_one_step(), &mut samples);
             self.budget.samples(samples.len() + grid.steps)?;
             let mut next = 0;
             let cells = times.iter().map(|time| {
@@ -80,7 +80,7 @@ impl Evaluator<'_> {
         let mut samples = Vec::new();
         match range {
             Range::Select { selector, .. } => {
-                for series in self.store.select(&selector.matchers) {
+                for series in self.source.series(selector) {
                     samples.clear();
                     series.read(from, *end, &mut samples);
                     self.budget.samples(samples.len())?;

@@ -1,14 +1,19 @@
 //! From the parser's tree to a plan.
 
+use std::cell::Cell;
+
 use promql_parser::parser::token;
 use promql_parser::parser::{
     AggregateExpr, BinaryExpr, Expr, MatrixSelector, SubqueryExpr, VectorSelector, parse,
 };
 
 use super::guard::{self, DEPTH_MAX};
-use super::parts::{grouping, matchers, matching, operator, positive, select, set_operator, when};
+use super::marks;
+use super::parts::{grouping, matchers, matching, operator, positive, set_operator, when};
+use super::patterns::Patterns;
 use super::{
-    Aggregate, Aggregator, Grouping, Match, Range, Root, Scalar, Set, Vector, WithScalar, calls,
+    Aggregate, Aggregator, Grouping, Match, Range, Root, Scalar, Selector, Set, Vector, WithScalar,
+    calls,
 };
 use crate::error::QueryError;
 use crate::eval::math;
@@ -20,7 +25,11 @@ type Result<T> = std::result::Result<T, QueryError>;
 /// Reads a query.
 pub(crate) fn plan(query: &str) -> Result<Root> {
     let tree = parse_guarded(query)?;
-    let builder = Builder { depth: DEPTH_MAX };
+    let shared = Shared::default();
+    let builder = Builder {
+        depth: DEPTH_MAX,
+        shared: &shared,
+    };
     match strip(&tree) {
         Expr::StringLiteral(text) => Ok(Root::Text(text.val.clone())),
         Expr::MatrixSelector(_) | Expr::Subquery(_) => Ok(Root::Range(builder.range(&tree)?)),
@@ -35,7 +44,7 @@ pub(crate) fn plan(query: &str) -> Result<Root> {
 pub(crate) fn selector_matchers(text: &str) -> Result<Vec<Matcher>> {
     match parse_guarded(text)? {
         Expr::VectorSelector(selector) if selector.at.is_none() && selector.offset.is_none() => {
-            matchers(&selector)
+            matchers(&selector, &Patterns::default())
         }
         _ => Err(QueryError::Parse(format!(
             "{text:?} is not a selector; it must look like name{{label=\"value\"}}"
@@ -44,8 +53,8 @@ pub(crate) fn selector_matchers(text: &str) -> Result<Vec<Matcher>> {
 }
 
 fn parse_guarded(query: &str) -> Result<Expr> {
-    guard::check(query)?;
-    parse(query).map_err(QueryError::Parse)
+    let marked = guard::check(query)?;
+    parse(&marked).map_err(|error| QueryError::Parse(marks::removed(&error)))
 }
 
 fn strip(expression: &Expr) -> &Expr {
@@ -62,16 +71,38 @@ pub(super) enum Operand {
     Vector(Vector),
 }
 
-/// Builds one level of a plan; knows how many levels are left below it.
-#[derive(Clone, Copy)]
-pub(super) struct Builder {
-    depth: usize,
+/// What all levels of a plan share.
+#[derive(Debug, Default)]
+struct Shared {
+    patterns: Patterns,
+    selectors: Cell<usize>,
 }
 
-impl Builder {
+/// Builds one level of a plan; knows how many levels are left below it.
+#[derive(Clone, Copy)]
+pub(super) struct Builder<'a> {
+    depth: usize,
+    shared: &'a Shared,
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn patterns(self) -> &'a Patterns {
+        &self.shared.patterns
+    }
+
+    pub(super) fn select(self, selector: &VectorSelector) -> Result<Selector> {
+        let number = self.shared.selectors.get();
+        self.shared.selectors.set(number + 1);
+        Ok(Selector {
+            number,
+            matchers: matchers(selector, self.patterns())?,
+            when: when(selector.at.as_ref(), selector.offset.as_ref())?,
+        })
+    }
+
     fn below(self) -> Result<Self> {
         match self.depth.checked_sub(1) {
-            Some(depth) => Ok(Self { depth }),
+            Some(depth) => Ok(Self { depth, ..self }),
             None => Err(QueryError::Parse(format!(
                 "the query nests more than {DEPTH_MAX} levels"
             ))),
@@ -90,7 +121,9 @@ impl Builder {
             },
             Expr::Binary(binary) => below.binary(binary)?,
             Expr::Call(call) => calls::call(below, call)?,
-            Expr::VectorSelector(selector) => Operand::Vector(Vector::Select(select(selector)?)),
+            Expr::VectorSelector(selector) => {
+                Operand::Vector(Vector::Select(below.select(selector)?))
+            }
             Expr::Aggregate(aggregate) => {
                 let aggregate = below.aggregate(aggregate)?;
                 Operand::Vector(Vector::Aggregate(Box::new(aggregate)))
@@ -124,7 +157,7 @@ impl Builder {
     pub(super) fn range(self, expression: &Expr) -> Result<Range> {
         match strip(expression) {
             Expr::MatrixSelector(MatrixSelector { vs, range }) => Ok(Range::Select {
-                selector: select(vs)?,
+                selector: self.select(vs)?,
                 range: positive(*range, "the range")?,
             }),
             Expr::Subquery(subquery) => self.below()?.subquery(subquery),

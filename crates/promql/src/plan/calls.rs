@@ -3,18 +3,19 @@
 use promql_parser::parser::{Call, Expr, VectorSelector};
 
 use super::build::{self, Builder, Operand};
+use super::marks::Condition;
 use super::parts;
+use super::template::Template;
 use super::{BucketFunction, OverTime, Relabel, Scalar, Vector};
 use crate::error::QueryError;
 use crate::eval::math;
 use crate::eval::over_time::RangeFunction;
 use crate::eval::{date, over_time};
 use crate::labels::{Labels, METRIC_NAME};
-use crate::store::anchored;
 
 type Result<T> = std::result::Result<T, QueryError>;
 
-pub(super) fn call(builder: Builder, call: &Call) -> Result<Operand> {
+pub(super) fn call(builder: Builder<'_>, call: &Call) -> Result<Operand> {
     let name = call.func.name;
     if call.func.experimental {
         return Err(QueryError::Unsupported(format!(
@@ -49,7 +50,7 @@ pub(super) fn call(builder: Builder, call: &Call) -> Result<Operand> {
 
 /// The arguments of a call. The parser has counted them and checked most of their types.
 struct Arguments<'a> {
-    builder: Builder,
+    builder: Builder<'a>,
     name: &'static str,
     list: &'a [Box<Expr>],
 }
@@ -135,7 +136,7 @@ impl Arguments<'_> {
             "sort" => self.sort(false),
             "sort_desc" => self.sort(true),
             "timestamp" => Ok(match build::plain_selector(self.get(0)?) {
-                Some(selector) => Vector::SampleTime(parts::select(selector)?),
+                Some(selector) => Vector::SampleTime(self.builder.select(selector)?),
                 None => Vector::EvaluationTime(Box::new(self.vector(0)?)),
             }),
             "absent" => {
@@ -164,17 +165,18 @@ impl Arguments<'_> {
     }
 
     fn label_replace(&self) -> Result<Vector> {
-        let pattern = self.text(4)?;
-        let invalid = |_| {
+        let text = self.text(4)?;
+        let invalid = |why| {
             QueryError::Execution(format!(
-                "invalid regular expression in label_replace(): {pattern}"
+                "invalid regular expression in label_replace(): {text}: {why}"
             ))
         };
+        let pattern = self.builder.patterns().regex(&text, invalid)?;
         let change = Relabel::Replace {
             target: self.label(1)?,
-            replacement: self.text(2)?,
+            replacement: Template::new(&self.text(2)?, &pattern),
             source: self.text(3)?,
-            pattern: anchored(&pattern).map_err(invalid)?,
+            pattern,
         };
         Ok(Vector::Relabel(change, Box::new(self.vector(0)?)))
     }
@@ -193,8 +195,6 @@ impl Arguments<'_> {
 /// What is known of the series that are absent: the labels that the selector demands, unless it demands two things of
 /// one label.
 fn absent_labels(expression: &Expr) -> Labels {
-    use promql_parser::label::MatchOp;
-
     let Some(VectorSelector { matchers, .. }) = build::absent_selector(expression) else {
         return Labels::default();
     };
@@ -204,13 +204,13 @@ fn absent_labels(expression: &Expr) -> Labels {
         if matcher.name == METRIC_NAME {
             continue;
         }
-        let first = matches!(matcher.op, MatchOp::Equal) && !seen.contains(&&*matcher.name);
-        if first {
-            seen.push(&matcher.name);
-            labels = labels.with(&matcher.name, &matcher.value);
-        } else {
-            labels = labels.with(&matcher.name, "");
-        }
+        labels = match parts::condition(matcher) {
+            Ok((Condition::Equal, value)) if !seen.contains(&&*matcher.name) => {
+                seen.push(&matcher.name);
+                labels.with(&matcher.name, value)
+            }
+            _ => labels.with(&matcher.name, ""),
+        };
     }
     labels
 }

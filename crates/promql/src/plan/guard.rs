@@ -2,14 +2,16 @@
 //!
 //! The parser and the tree that it builds are recursive, so a query of ten thousand brackets would end the process
 //! with a stack overflow, which nothing can catch. Whatever makes a tree deeper is an operator or a bracket; counting
-//! them first keeps every tree within bounds. Durations that the parser cannot hold are refused here, too.
+//! them first keeps every tree within bounds. Matchers count, too: each costs a walk over the values of a label. Durations
+//! that the parser cannot hold are refused here. On the way the text is made that the parser gets, see [`marks`].
 
+use super::marks;
 use crate::error::QueryError;
 
 /// The most bytes of a query.
 pub(super) const LENGTH_MAX: usize = 64 * 1024;
 
-/// The most operators and brackets of a query.
+/// The most operators, brackets and matchers of a query.
 const OPERATORS_MAX: usize = 1_000;
 
 /// The most levels of a query.
@@ -21,25 +23,30 @@ const SECONDS_MAX: f64 = 1e11;
 /// The most digits before a unit: the parser takes longer numbers for zero.
 const DIGITS_MAX: usize = 9;
 
-pub(super) fn check(query: &str) -> Result<(), QueryError> {
+/// Checks a query and returns it as the parser is to read it.
+pub(super) fn check(query: &str) -> Result<String, QueryError> {
     if query.len() > LENGTH_MAX {
         return Err(QueryError::Parse(format!(
             "the query has {} bytes; at most {LENGTH_MAX} are allowed",
             query.len()
         )));
     }
-    let operators = scan(query)?;
+    let (operators, marked) = scan(query)?;
     if operators > OPERATORS_MAX {
         return Err(QueryError::Parse(format!(
-            "the query has {operators} operators and brackets; at most {OPERATORS_MAX} are allowed"
+            "the query has {operators} operators, brackets and matchers; at most {OPERATORS_MAX} are allowed"
         )));
     }
-    Ok(())
+    Ok(marked)
 }
 
-/// Counts what may deepen the tree, outside of strings, comments and label matchers, and looks at durations.
-fn scan(query: &str) -> Result<usize, QueryError> {
+/// Counts what may deepen the tree, and the matchers, outside of strings and comments; looks at durations; and marks
+/// the values of matchers.
+fn scan(query: &str) -> Result<(usize, String), QueryError> {
     let mut count = 0;
+    let mut marked = String::with_capacity(query.len() + 64);
+    // The operator of a matcher whose value has not come yet, and where it is in the marked text.
+    let mut pending = None;
     let (mut in_braces, mut in_brackets, mut after_offset) = (false, false, false);
     let mut rest = query;
     while let Some(first) = rest.chars().next() {
@@ -47,10 +54,24 @@ fn scan(query: &str) -> Result<usize, QueryError> {
         let expects_duration = in_brackets || after_offset;
         after_offset = after_offset && (first.is_whitespace() || matches!(first, '+' | '-'));
         match first {
-            '"' | '\'' | '`' => taken = string_length(rest, first),
+            '"' | '\'' | '`' => {
+                let length = string_length(rest, first);
+                marks::write_string(&rest[..length], pending.take(), &mut marked);
+                rest = &rest[length..];
+                continue;
+            }
             '#' => taken = rest.find('\n').unwrap_or(rest.len()),
             '{' => in_braces = true,
             '}' => in_braces = false,
+            '=' | '!' if in_braces => {
+                count += 1;
+                let condition = marks::Condition::at_start(rest);
+                pending = condition.map(|condition| (condition, marked.len()));
+                taken = condition.map_or(1, |condition| condition.operator().len());
+                marked.push_str(&rest[..taken]);
+                rest = &rest[taken..];
+                continue;
+            }
             _ if in_braces => {}
             '[' => {
                 in_brackets = true;
@@ -70,9 +91,13 @@ fn scan(query: &str) -> Result<usize, QueryError> {
             }
             _ => {}
         }
+        if !first.is_whitespace() && first != '#' {
+            pending = None;
+        }
+        marked.push_str(&rest[..taken]);
         rest = &rest[taken..];
     }
-    Ok(count)
+    Ok((count, marked))
 }
 
 /// How many bytes the word or number at the beginning takes.
@@ -123,10 +148,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_only_what_deepens_the_tree() {
-        let count = |query| scan(query).unwrap();
+    fn counts_what_deepens_the_tree_and_matchers() {
+        let count = |query| scan(query).unwrap().0;
         assert_eq!(count("a and b or sum(c)"), 3);
-        assert_eq!(count(r#"a{b="(((", c!='\'))'} # ((("#), 0);
+        assert_eq!(count(r#"a{b="(((", c!='\'))', d =~ "!"} # ((("#), 3);
         assert_eq!(count("`\\` + \"\\\" +\" - 1"), 2);
         assert_eq!(count("android + ünless - 1e-5"), 2);
     }

@@ -8,10 +8,14 @@
 mod build;
 mod calls;
 mod guard;
+mod marks;
 mod parts;
+mod patterns;
 mod selectors;
+mod template;
 
 pub(crate) use build::{plan, selector_matchers};
+pub(crate) use template::Template;
 
 use regex::Regex;
 
@@ -89,6 +93,8 @@ pub(crate) enum Range {
 /// Which series, and when.
 #[derive(Debug)]
 pub(crate) struct Selector {
+    /// Which of the query's selectors it is, from 0.
+    pub(crate) number: usize,
     pub(crate) matchers: Vec<Matcher>,
     pub(crate) when: When,
 }
@@ -132,7 +138,7 @@ pub(crate) enum BucketFunction {
 pub(crate) enum Relabel {
     Replace {
         target: String,
-        replacement: String,
+        replacement: Template,
         source: String,
         pattern: Regex,
     },

@@ -2,13 +2,15 @@
 
 use std::time::{Duration, SystemTime};
 
-use promql_parser::label::MatchOp;
+use promql_parser::label;
 use promql_parser::parser::token::{self, TokenId};
 use promql_parser::parser::{
     AtModifier, BinModifier, LabelModifier, Offset, VectorMatchCardinality, VectorSelector,
 };
 
-use super::{At, Cardinality, Grouping, Operator, Selector, SetOperator, When};
+use super::marks::{self, Condition};
+use super::patterns::Patterns;
+use super::{At, Cardinality, Grouping, Operator, SetOperator, When};
 use crate::error::QueryError;
 use crate::labels::METRIC_NAME;
 use crate::store::Matcher;
@@ -18,14 +20,7 @@ const DURATION_MAX_MS: i64 = 1_000 * 366 * 24 * 3_600 * 1_000;
 
 type Result<T> = std::result::Result<T, QueryError>;
 
-pub(super) fn select(selector: &VectorSelector) -> Result<Selector> {
-    Ok(Selector {
-        matchers: matchers(selector)?,
-        when: when(selector.at.as_ref(), selector.offset.as_ref())?,
-    })
-}
-
-pub(super) fn matchers(selector: &VectorSelector) -> Result<Vec<Matcher>> {
+pub(super) fn matchers(selector: &VectorSelector, patterns: &Patterns) -> Result<Vec<Matcher>> {
     if !selector.matchers.or_matchers.is_empty() {
         return Err(QueryError::Unsupported(
             "\"or\" between label matchers".into(),
@@ -34,13 +29,14 @@ pub(super) fn matchers(selector: &VectorSelector) -> Result<Vec<Matcher>> {
     let name = selector.name.as_deref();
     let by_name = name.map(|name| Ok(Matcher::equal(METRIC_NAME, name)));
     let by_label = selector.matchers.matchers.iter().map(|matcher| {
-        let (name, value) = (&*matcher.name, &*matcher.value);
-        match &matcher.op {
-            MatchOp::Equal => Ok(Matcher::equal(name, value)),
-            MatchOp::NotEqual => Ok(Matcher::not_equal(name, value)),
-            MatchOp::Re(_) => Matcher::matches(name, value),
-            MatchOp::NotRe(_) => Matcher::matches_not(name, value),
-        }
+        let name = &*matcher.name;
+        let (condition, value) = condition(matcher)?;
+        Ok(match condition {
+            Condition::Equal => Matcher::equal(name, value),
+            Condition::NotEqual => Matcher::not_equal(name, value),
+            Condition::Matches => Matcher::with_pattern(name, patterns.pattern(value)?),
+            Condition::MatchesNot => Matcher::without_pattern(name, patterns.pattern(value)?),
+        })
     });
     let matchers: Vec<Matcher> = by_name.into_iter().chain(by_label).collect::<Result<_>>()?;
     if matchers.iter().all(|matcher| matcher.is_match("")) {
@@ -49,6 +45,18 @@ pub(super) fn matchers(selector: &VectorSelector) -> Result<Vec<Matcher>> {
         ));
     }
     Ok(matchers)
+}
+
+/// The operator and the value of a matcher. That a metric's name stands in braces by itself is an equality.
+pub(super) fn condition(matcher: &label::Matcher) -> Result<(Condition, &str)> {
+    match marks::read(&matcher.value) {
+        Some(read) => Ok(read),
+        None if matcher.name == METRIC_NAME => Ok((Condition::Equal, &matcher.value)),
+        None => Err(QueryError::Parse(format!(
+            "the matcher of {:?} has no value that can be read",
+            matcher.name
+        ))),
+    }
 }
 
 pub(super) fn when(at: Option<&AtModifier>, offset: Option<&Offset>) -> Result<When> {

@@ -1,11 +1,10 @@
 //! A walk over a plan to the selectors in it.
 
 use super::{Aggregate, Aggregator, BucketFunction, Range, Root, Scalar, Selector, Vector};
-use crate::store::Matcher;
 
 impl Root {
-    /// The conditions of each selector, from left to right.
-    pub(crate) fn selectors(&self) -> Vec<&[Matcher]> {
+    /// Each selector, from left to right.
+    pub(crate) fn selectors(&self) -> Vec<&Selector> {
         let mut found = Found(Vec::new());
         match self {
             Self::Scalar(scalar) => found.scalar(scalar),
@@ -17,11 +16,11 @@ impl Root {
     }
 }
 
-struct Found<'a>(Vec<&'a [Matcher]>);
+struct Found<'a>(Vec<&'a Selector>);
 
 impl<'a> Found<'a> {
     fn selector(&mut self, selector: &'a Selector) {
-        self.0.push(&selector.matchers);
+        self.0.push(selector);
     }
 
     fn scalar(&mut self, scalar: &'a Scalar) {

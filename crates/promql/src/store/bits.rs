@@ -2,6 +2,8 @@
 //!
 //! Both ends of a chunk's encoding stand on this: values that hardly change take a few bits each, not eight bytes.
 
+use std::sync::Arc;
+
 /// Writes bits to the end of `bytes`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BitWriter {
@@ -39,8 +41,8 @@ impl BitWriter {
 
     /// Gives a copy of the bytes away and begins anew in the same memory. Giving the memory away and growing another
     /// time would leave holes between all chunks, a third of the memory in all.
-    pub(crate) fn take(&mut self) -> Box<[u8]> {
-        let bytes = Box::from(&*self.bytes);
+    pub(crate) fn take(&mut self) -> Arc<[u8]> {
+        let bytes = Arc::from(&*self.bytes);
         self.bytes.clear();
         self.free = 0;
         bytes

@@ -4,19 +4,24 @@
 //! which is near zero for a regular scrape; a value is the XOR with the one before, of which only the bits that differ
 //! are kept. Without it a sample would take 16 bytes and a lab of 3 000 series would need 200 MB an hour.
 
+use std::sync::Arc;
+
 use super::bits::{BitReader, BitWriter};
 use crate::value::Sample;
 
 /// How many samples a chunk holds before it is sealed.
 pub(crate) const SAMPLES_PER_CHUNK: u16 = 120;
 
+/// What counts the owners of something shared takes.
+pub(crate) const COUNTERS_BYTES: usize = 2 * size_of::<usize>();
+
 /// The change of a distance fits one of these widths, told apart by the number of ones before it.
 const WIDTHS: [u32; 4] = [0, 7, 14, 20];
 
-/// A sealed chunk.
-#[derive(Debug)]
+/// A sealed chunk. Copies share its bytes.
+#[derive(Debug, Clone)]
 pub(crate) struct Chunk {
-    bytes: Box<[u8]>,
+    bytes: Arc<[u8]>,
     first: i64,
     last: i64,
     count: u16,
@@ -42,12 +47,12 @@ impl Chunk {
 
     /// The memory that it takes besides its own struct.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.bytes.len()
+        self.bytes.len() + COUNTERS_BYTES
     }
 }
 
 /// The chunk that a series appends to.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct OpenChunk {
     bits: BitWriter,
     first: i64,

@@ -1,8 +1,10 @@
 //! Matchers: what a selector asks of a label.
 
-use regex::Regex;
-
+use super::pattern::Pattern;
 use crate::error::QueryError;
+
+/// The most characters of a pattern that an error shows.
+const SHOWN_MAX: usize = 200;
 
 /// A condition on one label. A missing label is matched as an empty one.
 #[derive(Debug, Clone)]
@@ -15,8 +17,8 @@ pub struct Matcher {
 enum Test {
     Equal(String),
     NotEqual(String),
-    Matches(Regex),
-    MatchesNot(Regex),
+    Matches(Pattern),
+    MatchesNot(Pattern),
 }
 
 impl Matcher {
@@ -38,22 +40,30 @@ impl Matcher {
 
     /// `name=~"pattern"`: the whole value must match.
     ///
-    /// Fails if the pattern is no regular expression.
+    /// Fails if the pattern is no regular expression, or one that is too large.
     pub fn matches(name: impl Into<String>, pattern: &str) -> Result<Self, QueryError> {
-        Ok(Self {
-            name: name.into(),
-            test: Test::Matches(anchored(pattern)?),
-        })
+        Ok(Self::with_pattern(name, read(pattern)?))
     }
 
     /// `name!~"pattern"`: the whole value must not match.
     ///
-    /// Fails if the pattern is no regular expression.
+    /// Fails if the pattern is no regular expression, or one that is too large.
     pub fn matches_not(name: impl Into<String>, pattern: &str) -> Result<Self, QueryError> {
-        Ok(Self {
+        Ok(Self::without_pattern(name, read(pattern)?))
+    }
+
+    pub(crate) fn with_pattern(name: impl Into<String>, pattern: Pattern) -> Self {
+        Self {
             name: name.into(),
-            test: Test::MatchesNot(anchored(pattern)?),
-        })
+            test: Test::Matches(pattern),
+        }
+    }
+
+    pub(crate) fn without_pattern(name: impl Into<String>, pattern: Pattern) -> Self {
+        Self {
+            name: name.into(),
+            test: Test::MatchesNot(pattern),
+        }
     }
 
     /// The label that is looked at.
@@ -83,9 +93,19 @@ impl Matcher {
     }
 }
 
-/// A pattern that must match the whole text, in which a dot also matches a line break, as in Prometheus 3.
-pub(crate) fn anchored(pattern: &str) -> Result<Regex, QueryError> {
-    Regex::new(&format!("^(?s:{pattern})$")).map_err(|error| {
-        QueryError::Parse(format!("{pattern:?} is not a regular expression: {error}"))
-    })
+fn read(pattern: &str) -> Result<Pattern, QueryError> {
+    Pattern::new(pattern).map_err(|why| not_a_pattern(pattern, &why))
+}
+
+/// The error for a pattern that cannot be used. Of a long one it shows the beginning.
+pub(crate) fn not_a_pattern(pattern: &str, why: &str) -> QueryError {
+    let shown: String = pattern.chars().take(SHOWN_MAX).collect();
+    let more = if shown.len() < pattern.len() {
+        "…"
+    } else {
+        ""
+    };
+    QueryError::Parse(format!(
+        "{shown:?}{more} is not a regular expression: {why}"
+    ))
 }

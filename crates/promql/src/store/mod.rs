@@ -5,20 +5,23 @@
 //! an error that says so; nothing that was accepted is lost before its retention has passed.
 //!
 //! The store has no lock of its own. Wrap it in an `RwLock`: appending a scrape holds the write half for about a
-//! millisecond, and queries share the read half.
+//! millisecond, and queries share the read half, or only [load](crate::Engine::load) under it.
 
 mod bits;
 mod chunk;
 mod index;
 mod matcher;
+mod pattern;
 mod series;
+mod translate;
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use index::Index;
 pub use matcher::Matcher;
-pub(crate) use matcher::anchored;
+pub(crate) use matcher::not_a_pattern;
+pub(crate) use pattern::{Pattern, Texts, compiled};
 pub use series::Series;
 
 use crate::error::AppendError;

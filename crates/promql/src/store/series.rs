@@ -1,20 +1,22 @@
 //! One series: its labels, its chunks, and how long they are kept.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use super::chunk::{Chunk, OpenChunk};
+use super::chunk::{COUNTERS_BYTES, Chunk, OpenChunk};
 use crate::labels::{Label, Labels};
 use crate::value::Sample;
 
 /// What a vector of bytes may grow by at the first samples of a chunk.
 const FIRST_GROWTH: usize = 64;
 
-/// A series of the store.
-#[derive(Debug)]
+/// A series of the store. A copy shares what is sealed, so it costs the copy of one open chunk, and the store goes on
+/// without it.
+#[derive(Debug, Clone)]
 pub struct Series {
     labels: Labels,
     retention: i64,
-    sealed: VecDeque<Chunk>,
+    sealed: Arc<VecDeque<Chunk>>,
     sealed_bytes: usize,
     open: OpenChunk,
     last: Option<Sample>,
@@ -25,7 +27,7 @@ impl Series {
         Self {
             labels,
             retention,
-            sealed: VecDeque::new(),
+            sealed: Arc::default(),
             sealed_bytes: 0,
             open: OpenChunk::default(),
             last: None,
@@ -86,7 +88,7 @@ impl Series {
         if self.open.is_full() {
             let chunk = self.open.seal();
             self.sealed_bytes += chunk.heap_bytes();
-            self.sealed.push_back(chunk);
+            Arc::make_mut(&mut self.sealed).push_back(chunk);
             self.trim_sealed(sample.timestamp);
         }
         self.open.push(sample);
@@ -101,7 +103,7 @@ impl Series {
             self.open = OpenChunk::default();
         }
         if self.sealed.is_empty() {
-            self.sealed = VecDeque::new();
+            self.sealed = Arc::default();
         }
     }
 
@@ -111,13 +113,15 @@ impl Series {
             && chunk.last_timestamp() < expired
         {
             self.sealed_bytes -= chunk.heap_bytes();
-            self.sealed.pop_front();
+            Arc::make_mut(&mut self.sealed).pop_front();
         }
     }
 
     /// The memory that the series takes, index entries apart.
     pub(crate) fn bytes(&self) -> usize {
         size_of::<Self>()
+            + size_of::<VecDeque<Chunk>>()
+            + COUNTERS_BYTES
             + self.labels.len() * size_of::<Label>()
             + self.sealed.capacity() * size_of::<Chunk>()
             + self.sealed_bytes
@@ -130,7 +134,9 @@ impl Series {
         if !self.open.is_full() {
             return open;
         }
-        let list = if self.sealed.len() == self.sealed.capacity() {
+        // A list that a copy shares is copied without its spare room.
+        let is_shared = Arc::strong_count(&self.sealed) > 1;
+        let list = if is_shared || self.sealed.len() == self.sealed.capacity() {
             self.sealed.capacity().max(4) * size_of::<Chunk>()
         } else {
             0

@@ -84,6 +84,26 @@ fn range_queries_are_sorted_by_labels() {
     assert_eq!(jobs, ["bank", "shop"]);
 }
 
+/// The order of values is that of an instant query, and of nothing within it.
+#[test]
+fn only_an_instant_query_keeps_an_order() {
+    let jobs = |text: &str| -> Vec<String> {
+        let value = instant(text, 2_000);
+        let series = value.vector().iter();
+        series
+            .map(|series| series.labels.get("job").to_owned())
+            .collect()
+    };
+    assert_eq!(jobs("sort(up)"), ["bank", "shop"]);
+    assert_eq!(jobs("bottomk(2, up)"), ["bank", "shop"]);
+    for of in ["sort(up)", "bottomk(2, up)"] {
+        for range in ["1s:1s", "2s:1s"] {
+            let text = format!("last_over_time({of}[{range}])");
+            assert_eq!(jobs(&text), ["shop", "bank"], "{text}");
+        }
+    }
+}
+
 #[test]
 fn a_query_names_its_selectors() {
     let text =

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use promql::{Engine, Labels, Limits, Options, Query, QueryError, Sample, Store, Value};
+use promql::{
+    Engine, Labels, Limits, Options, Query, QueryError, Sample, Store, Value, parse_selector,
+};
 
 const QUERIES: &[&str] = &[
     r#"sum by (job) (rate(a{job=~"x|y", z!="1"}[5m] offset 1m)) / on (job) group_left (z) b @ end()"#,
@@ -147,6 +149,14 @@ fn mutated_queries_are_answered_or_refused() {
         let range = engine.range(&store, &query, time, time + 60_000, 7_000);
         if let (Ok(instant), Ok(range)) = (instant, range) {
             answered += 1;
+            let loaded = engine.load(&store, &query);
+            let again = (
+                loaded.instant(time),
+                loaded.range(time, time + 60_000, 7_000),
+            );
+            let shown = |value: &Value| format!("{value:?}");
+            assert_eq!(shown(&again.0.unwrap()), shown(&instant), "{text}");
+            assert_eq!(shown(&again.1.unwrap()), shown(&range), "{text}");
             check(&instant, &text);
             check(&range, &text);
             let depends_on_range = ["start", "end"].iter().any(|word| text.contains(word));
@@ -306,6 +316,81 @@ fn samples_are_bounded() {
         assert_eq!(error, QueryError::TooManySamples { limit: 800 }, "{text}");
         assert_eq!(error.kind(), "execution");
     }
+}
+
+#[test]
+fn matchers_are_bounded() {
+    let of = |matcher: &str, count: usize| format!("a{{{}}}", vec![matcher; count].join(","));
+    for matcher in ["x=\"1\"", "x!=\"1\"", "x=~\".*\"", "x!~`1|2`"] {
+        assert!(Query::parse(&of(matcher, 1_000)).is_ok(), "{matcher}");
+        let error = Query::parse(&of(matcher, 1_001)).unwrap_err();
+        assert!(error.to_string().contains("at most 1000"), "{error}");
+        assert!(parse_selector(&of(matcher, 1_001)).is_err());
+    }
+}
+
+#[test]
+fn regular_expressions_are_bounded_before_they_are_compiled() {
+    let of = |count: usize, pattern: &dyn Fn(usize) -> String| {
+        let matchers: Vec<String> = (0..count).map(|i| format!("x=~`{}`", pattern(i))).collect();
+        Query::parse(&format!("a{{{}}}", matchers.join(",")))
+    };
+    let said = |refused: Result<Query, QueryError>, limit: &str| {
+        let error = refused.unwrap_err();
+        assert!(error.to_string().contains(limit), "{error}");
+    };
+    assert!(of(50, &|i| format!("a.{i}")).is_ok());
+    said(of(51, &|i| format!("a.{i}")), "50 different");
+    said(of(20, &|i| "a.b".repeat(300 + i)), "16384 bytes");
+    said(of(1, &|_| "\\pL{80}".into()), "524288 bytes");
+    // What occurs again, and what needs no regular expression, costs nothing.
+    assert!(of(1_000, &|_| "a.b".into()).is_ok());
+    assert!(of(500, &|i| format!("a{i}|b{i}.*")).is_ok());
+    let text = "label_replace(a, 'x', '', 'y', 'a.b') + ".repeat(70) + "a";
+    assert!(Query::parse(&text).is_ok());
+}
+
+#[test]
+fn labels_that_a_query_makes_are_bounded() {
+    let (store, engine) = (store(), strict());
+    let longest = |text: &str| {
+        let answer = engine.instant(&store, &Query::parse(text).unwrap(), 60_000);
+        answer.map(|value| {
+            let labels = value
+                .vector()
+                .iter()
+                .flat_map(|series| series.labels.iter());
+            labels.map(|(_, value)| value.len()).max()
+        })
+    };
+    let mut replaced = r#"label_replace(b, "x", "12345678", "", "")"#.to_owned();
+    let mut joined = replaced.clone();
+    for _ in 0..4 {
+        let eight = "$1".repeat(8);
+        replaced = format!(r#"label_replace({replaced}, "x", "{eight}", "x", "(.*)")"#);
+        let eight = [r#""x""#; 8].join(", ");
+        joined = format!(r#"label_join({joined}, "x", "", {eight})"#);
+    }
+    assert_eq!(longest(&replaced), Ok(Some(32_768)));
+    assert_eq!(longest(&joined), Ok(Some(32_768)));
+    for text in [
+        format!(r#"label_replace({replaced}, "x", "$1$1$1", "x", "(.*)")"#),
+        format!(r#"label_join({joined}, "x", "-", "x", "x")"#),
+    ] {
+        let error = longest(&text).unwrap_err();
+        assert_eq!(error.kind(), "execution");
+        assert!(error.to_string().contains("65536"), "{error}");
+    }
+    // Ten times 2 KiB of samples for each of three series.
+    let engine = Engine::new(Options {
+        max_samples: 10_000,
+        ..Options::default()
+    });
+    let copies =
+        "label_replace(".repeat(10) + &replaced + &r#", "y", "$1", "x", "(.*)")"#.repeat(10);
+    let query = Query::parse(&copies).unwrap();
+    let error = engine.instant(&store, &query, 60_000);
+    assert_eq!(error, Err(QueryError::TooManySamples { limit: 10_000 }));
 }
 
 #[test]

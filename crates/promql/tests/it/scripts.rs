@@ -52,9 +52,32 @@ fn a_wrong_expectation_fails() {
         "eval range from 0 to 1m step 1m a\n  a{x=\"1\"} 1 3",
         "eval_fail instant at 1m a / ignoring (x) a\nexpected_fail_message never said",
     ];
+    let at_zero = "load 1m\n  m _ 1\n\neval range from 0 to 1m step 1m m\n  m 1 _\n";
+    let report = run(at_zero);
+    assert_eq!((report.passed, report.failed), (0, 1), "{at_zero}");
     for eval in wrong {
         let report = run(&format!("{data}{eval}\n"));
         assert_eq!((report.passed, report.failed), (0, 1), "{eval}");
+    }
+}
+
+/// No error is an answer: neither one instead of an answer, nor one that says something else.
+#[test]
+fn an_error_counts_as_refused() {
+    for (eval, refused) in [
+        ("eval instant at 0 a +\n  a 1", 1),
+        (
+            "eval_fail instant at 0 a +\n  expected_fail_message never said",
+            1,
+        ),
+        ("eval_fail instant at 0 vector(1)", 0),
+    ] {
+        let report = run(&format!("{eval}\n"));
+        assert_eq!(
+            (report.passed, report.failed, report.refused),
+            (0, 1, refused),
+            "{eval}"
+        );
     }
 }
 

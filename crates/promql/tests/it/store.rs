@@ -7,6 +7,7 @@ use promql::error::AppendError;
 use promql::labels::Labels;
 use promql::store::{Limits, Matcher, SeriesRef, Store};
 use promql::value::Sample;
+use promql::{Engine, Query, Value};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -234,4 +235,38 @@ fn churn_stays_within_the_bound_and_loses_nothing_that_was_accepted() {
         seen += found.len();
     }
     assert!(seen > 1_000, "only {seen} samples to compare");
+}
+
+/// The store goes on while a query is evaluated: what was loaded stays what it was.
+#[test]
+fn what_is_loaded_does_not_change_with_the_store() {
+    let mut store = Store::new(Limits::default());
+    let minute = Duration::from_secs(60);
+    let series = store.register(&labels(&[("a", "1")]), minute).unwrap();
+    let append = |store: &mut Store, from: i64, to: i64| {
+        for second in from..to {
+            store
+                .append(series, Sample::new(second * 1_000, 1.0))
+                .unwrap();
+        }
+    };
+    append(&mut store, 0, 500);
+    let (engine, query) = (
+        Engine::default(),
+        Query::parse("count_over_time({a=\"1\"}[1h])").unwrap(),
+    );
+    let count = |value: Value| value.vector().first().map(|series| series.sample.value);
+    let loaded = engine.load(&store, &query);
+    let before = count(loaded.instant(500_000).unwrap());
+    assert_eq!(
+        before,
+        count(engine.instant(&store, &query, 500_000).unwrap())
+    );
+    assert!(before.is_some());
+    append(&mut store, 500, 2_000);
+    store.trim(9_000_000);
+    assert_eq!(store.stats().samples, 0);
+    assert_eq!(count(loaded.instant(500_000).unwrap()), before);
+    let empty = Store::new(Limits::default());
+    assert_eq!(count(engine.load(&empty, &query).instant(0).unwrap()), None);
 }

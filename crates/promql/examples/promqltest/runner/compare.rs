@@ -1,6 +1,6 @@
 //! Whether an answer is the expected one.
 
-use promql::{InstantSeries, Labels, Sample, Value};
+use promql::{InstantSeries, Labels, Sample, Value, nearly_equal};
 
 use super::notation::Point;
 use super::script::{Eval, Times};
@@ -11,7 +11,7 @@ const TOLERANCE: f64 = 1e-6;
 pub(super) fn value(eval: &Eval, value: &Value) -> Result<(), String> {
     match value {
         Value::Scalar(sample) => match eval.expected_number {
-            Some(expected) if nearly(expected, sample.value) => Ok(()),
+            Some(expected) if nearly_equal(expected, sample.value, TOLERANCE) => Ok(()),
             expected => Err(format!(
                 "expected {expected:?}, got scalar {}",
                 sample.value
@@ -59,7 +59,7 @@ fn vector(eval: &Eval, found: &[InstantSeries]) -> Result<(), String> {
             return Err(format!("wrong order: {:?}", names.collect::<Vec<_>>()));
         }
     }
-    series(eval, &values, |_| 0)
+    series(eval, &values, |_| None)
 }
 
 fn matrix(eval: &Eval, found: &[(&Labels, &[Sample])]) -> Result<(), String> {
@@ -72,14 +72,14 @@ fn matrix(eval: &Eval, found: &[(&Labels, &[Sample])]) -> Result<(), String> {
     if !ascending {
         return Err("the series are not sorted by labels".into());
     }
-    series(eval, found, |position| start + position * step)
+    series(eval, found, |position| Some(start + position * step))
 }
 
-/// Compares each series; `time` is that of the expected point at a position, or 0 if it does not matter.
+/// Compares each series; `time` is that of the expected point at a position, unless it does not matter.
 fn series(
     eval: &Eval,
     found: &[(&Labels, &[Sample])],
-    time: impl Fn(i64) -> i64,
+    time: impl Fn(i64) -> Option<i64>,
 ) -> Result<(), String> {
     for (labels, samples) in found {
         let same = eval
@@ -95,9 +95,10 @@ fn series(
                 Point::Value(value) => Some((time(position), *value)),
                 _ => None,
             });
-        let expected: Vec<(i64, f64)> = expected.collect();
-        let equal = |((at, value), sample): (&(i64, f64), &Sample)| {
-            nearly(*value, sample.value) && (*at == 0 || *at == sample.timestamp)
+        let expected: Vec<(Option<i64>, f64)> = expected.collect();
+        let equal = |((at, value), sample): (&(Option<i64>, f64), &Sample)| {
+            let same_time = at.is_none_or(|at| at == sample.timestamp);
+            same_time && nearly_equal(*value, sample.value, TOLERANCE)
         };
         if expected.len() != samples.len() || !expected.iter().zip(*samples).all(equal) {
             return Err(format!("{labels}: expected {expected:?}, got {samples:?}"));
@@ -111,18 +112,4 @@ fn series(
         Some((labels, _)) => Err(format!("{labels} is missing")),
         None => Ok(()),
     }
-}
-
-fn nearly(a: f64, b: f64) -> bool {
-    if a.is_nan() || b.is_nan() {
-        return a.is_nan() && b.is_nan();
-    }
-    let (sum, difference) = (a.abs() + b.abs(), (a - b).abs());
-    if difference == 0.0 || a.is_infinite() || b.is_infinite() {
-        return difference == 0.0 || a.to_bits() == b.to_bits();
-    }
-    if a == 0.0 || b == 0.0 || sum < f64::MIN_POSITIVE {
-        return difference < TOLERANCE * f64::MIN_POSITIVE;
-    }
-    difference / sum.min(f64::MAX) < TOLERANCE
 }

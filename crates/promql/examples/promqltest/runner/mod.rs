@@ -25,7 +25,8 @@ pub(crate) struct Report {
     pub(crate) passed: usize,
     /// Evaluations with another answer, or with an error instead of one.
     pub(crate) failed: usize,
-    /// Those of the failed that got an error: nobody takes that for an answer.
+    /// Those of the failed that got an error where an answer was expected, or another error than expected: nobody
+    /// takes either for an answer.
     pub(crate) refused: usize,
     /// Evaluations that the engine says it does not support.
     pub(crate) unsupported: usize,
@@ -199,7 +200,7 @@ fn failure(eval: &Eval, error: &QueryError) -> Result<(), Problem> {
         QueryError::Unsupported(_) => Err(Problem::Unsupported(error.to_string())),
         _ if !eval.fails => Err(Problem::Refused(error.to_string())),
         _ => match &eval.message {
-            Some(part) if !error.to_string().contains(part) => Err(Problem::Wrong(format!(
+            Some(part) if !error.to_string().contains(part) => Err(Problem::Refused(format!(
                 "failed with {error:?}, which does not contain {part:?}"
             ))),
             _ => Ok(()),
