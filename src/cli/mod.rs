@@ -65,6 +65,7 @@ fn up(args: &UpArgs, common: &args::Common) -> Result<(), String> {
 fn plan(args: &UpArgs, common: &args::Common, dir: PathBuf) -> Result<up::Plan, String> {
     crate::traffic::load::Load::new(args.rate)?;
     common.check_log_export_of_a_lab()?;
+    args.judge.judging()?;
     Ok(up::Plan {
         binary: own_binary()?,
         dir,
@@ -72,6 +73,7 @@ fn plan(args: &UpArgs, common: &args::Common, dir: PathBuf) -> Result<up::Plan, 
         payments_replicas: args.payments_replicas,
         rate: args.rate,
         seed: args.seed,
+        judge: args.judge.flags(),
         run_for: args.run_for,
         token: common.token.clone(),
         otlp_endpoint: common.otlp_endpoint.clone(),

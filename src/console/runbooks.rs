@@ -164,10 +164,32 @@ fn inline(text: &str) -> String {
         if index % 2 == 1 {
             made.extend(["<code>", piece, "</code>"]);
         } else {
-            made += piece;
+            made += &linked(piece);
         }
     }
     made
+}
+
+/// Text whose references to other runbooks are links.
+fn linked(text: &str) -> String {
+    let mut made = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('[') {
+        let reference = after.split_once("](").and_then(|(name, after)| {
+            let (file, after) = after.split_once(')')?;
+            let is_name = !name.contains(['[', ']']);
+            is_name.then_some((name, link(file)?, after))
+        });
+        made += before;
+        rest = if let Some((name, path, after)) = reference {
+            made.extend(["<a href=\"", &path, "\">", name, "</a>"]);
+            after
+        } else {
+            made.push('[');
+            after
+        };
+    }
+    made + rest
 }
 
 #[cfg(test)]
@@ -194,10 +216,14 @@ mod tests {
             "<h1>A &amp; B</h1>\n<p>One <code>x &lt; y</code>\nmore.</p>\n<h2>Look</h2>\n\
              <ol>\n<li>first\ngoes on</li>\n<li>second</li>\n</ol>\n<ul>\n<li>a</li>\n<li>b</li>\n</ul>\n"
         );
+        assert_eq!(
+            inline("a[1] [FiredrillAbsent](FiredrillAbsent.md), [x](javascript:y)"),
+            "a[1] <a href=\"/runbooks/FiredrillAbsent\">FiredrillAbsent</a>, [x](javascript:y)"
+        );
         for (name, _) in RUNBOOKS {
             let page = page(name).unwrap();
             assert!(page.contains(&format!("<h1>{name}</h1>")), "{page}");
-            for mark in ["##", "`", "\n- ", "**"] {
+            for mark in ["##", "`", "\n- ", "**", "]("] {
                 assert!(!page.contains(mark), "{name}: {mark:?} in {page}");
             }
         }

@@ -122,7 +122,7 @@ impl Judge {
     pub fn new(config: Config) -> Result<Self, String> {
         let groups = rules::load(&config.rules, config.interval)
             .map_err(|why| format!("the rules {} cannot be loaded: {why}", config.rules_name))?;
-        let notice = rules::notice(&groups);
+        let notice = rules::notice(&groups, config.interval);
         if let Some(notice) = &notice {
             tracing::warn!(target: "judge", rules = config.rules_name, "{notice}");
         }

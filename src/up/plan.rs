@@ -39,6 +39,8 @@ pub struct Plan {
     pub rate: f64,
     /// Makes the load repeatable.
     pub seed: Option<u64>,
+    /// Flags of the console that say who judges.
+    pub judge: Vec<(&'static str, String)>,
     /// How long to run once every role is ready; until told to stop, if absent.
     pub run_for: Option<Duration>,
     /// The token that the control planes ask for.
@@ -116,6 +118,9 @@ impl Plan {
         spec.env.push(("OTEL_SDK_DISABLED", "true".into()));
         spec.arg("--otlp", otlp.to_string());
         spec.arg("--lab", &self.dir);
+        for (flag, value) in &self.judge {
+            spec.arg(flag, value);
+        }
         spec
     }
 
@@ -290,6 +295,7 @@ mod tests {
         let console = plan.console(plan.otlp().unwrap());
         assert_eq!((data(&console), console.control.port()), (Some(8900), 9480));
         assert_eq!(value(&console, "--otlp").unwrap(), "127.0.0.1:4318");
+        assert_eq!(value(&console, "--rules").unwrap(), "production");
         let payments = plan.payments(2, OTLP);
         assert_eq!(
             (data(&payments), payments.control.port()),

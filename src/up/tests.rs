@@ -91,6 +91,7 @@ pub(super) fn plan(fake: &FakeRole) -> Plan {
         payments_replicas: 1,
         rate: 100.0,
         seed: Some(7),
+        judge: vec![("--rules", "production".into())],
         run_for: None,
         token: None,
         otlp_endpoint: None,

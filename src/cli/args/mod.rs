@@ -1,6 +1,7 @@
 //! The flags of every command.
 
 mod asks;
+mod judge;
 mod roles;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ pub(super) use asks::{
     ChoicesArgs, ChoicesCommand, DrillArgs, DrillCommand, DrillRunArgs, HealthArgs, LogArgs,
     RulesArgs,
 };
+use judge::JudgeArgs;
 use roles::{ConsoleArgs, PaymentsArgs, ShopArgs, TrafficArgs};
 
 use crate::judge::time::{format_duration, parse_duration};
@@ -259,6 +261,8 @@ pub(super) struct UpArgs {
     /// Replicas of payments, 1 to 3; they share the bank's capacity.
     #[arg(long, env = "FIREDRILL_PAYMENTS_REPLICAS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=3), value_name = "N")]
     pub(super) payments_replicas: u8,
+    #[command(flatten)]
+    pub(super) judge: JudgeArgs,
     /// End when standard input does.
     #[arg(long, hide = true)]
     pub(super) parent_pipe: bool,

@@ -7,20 +7,10 @@ use std::time::Duration;
 use clap::Args;
 
 use super::Common;
-use crate::console::Judging;
+use super::judge::JudgeArgs;
 use crate::console::places::Source;
 use crate::control::lifecycle;
-use crate::http::client::base_url;
-use crate::judge;
-use crate::rules::{PRODUCTION, compress};
 use crate::{console, payments, shop, store, telemetry, traffic};
-
-/// By how much the drill profile divides time: an hour becomes a minute.
-const DRILL: u32 = 60;
-
-/// Below it the scrapes would be most of the load, above it the drill profile's shortest ranges hold no two samples.
-const SCRAPE_INTERVAL_MIN: Duration = Duration::from_millis(100);
-const SCRAPE_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
 /// What every role takes.
 #[derive(Debug, Clone, Args)]
@@ -278,73 +268,15 @@ pub(in crate::cli) struct ConsoleArgs {
         value_name = "ROLE=URL"
     )]
     targets: Vec<console::places::Target>,
-    /// The alert rules that the console evaluates: drill, production, or a rule file of Prometheus.
-    #[arg(
-        long,
-        env = "FIREDRILL_RULES",
-        default_value = "drill",
-        value_name = "FILE"
-    )]
-    rules: String,
-    /// How often the roles are scraped; a rule group without an interval of its own is evaluated as often.
-    #[arg(
-        long,
-        env = "FIREDRILL_SCRAPE_INTERVAL",
-        default_value = "1s",
-        value_name = "TIME"
-    )]
-    scrape_interval: String,
-    /// An Alertmanager to tell what fires.
-    #[arg(long, env = "FIREDRILL_ALERTMANAGER", value_name = "URL")]
-    alertmanager: Option<String>,
-    /// A Prometheus that evaluates the rules instead of the console: the page shows its alerts.
-    #[arg(
-        long,
-        env = "FIREDRILL_PROMETHEUS",
-        value_name = "URL",
-        conflicts_with = "alertmanager"
-    )]
-    prometheus: Option<String>,
+    #[command(flatten)]
+    judge: JudgeArgs,
     #[command(flatten)]
     role: RoleArgs,
 }
 
 impl ConsoleArgs {
-    fn judging(&self) -> Result<Judging, String> {
-        if let Some(url) = &self.prometheus {
-            let url = base_url("--prometheus", url, "http://127.0.0.1:9090")?;
-            return Ok(Judging::Prometheus(url));
-        }
-        let rules = match self.rules.as_str() {
-            "drill" => compress(PRODUCTION, DRILL)?,
-            "production" => PRODUCTION.to_owned(),
-            file => std::fs::read_to_string(file)
-                .map_err(|error| format!("--rules: {file} cannot be read: {error}"))?,
-        };
-        let interval = judge::time::parse_duration(&self.scrape_interval)
-            .map_err(|why| format!("--scrape-interval: {why}"))?;
-        if !(SCRAPE_INTERVAL_MIN..=SCRAPE_INTERVAL_MAX).contains(&interval) {
-            return Err(format!(
-                "--scrape-interval is {}; allowed are {} to {}",
-                self.scrape_interval,
-                judge::time::format_duration(SCRAPE_INTERVAL_MIN),
-                judge::time::format_duration(SCRAPE_INTERVAL_MAX)
-            ));
-        }
-        let alertmanager = self
-            .alertmanager
-            .as_deref()
-            .map(|url| base_url("--alertmanager", url, "http://127.0.0.1:9093"));
-        Ok(Judging::Here(judge::Config {
-            rules_name: self.rules.clone(),
-            rules,
-            interval,
-            alertmanager: alertmanager.transpose()?,
-        }))
-    }
-
     pub(in crate::cli) fn config(self, common: &Common) -> Result<console::Config, String> {
-        let judge = self.judging()?;
+        let judge = self.judge.judging()?;
         Ok(console::Config {
             role: self
                 .role

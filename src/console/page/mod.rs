@@ -323,7 +323,8 @@ mod tests {
             (401, &"bad_data".into())
         );
         // A house so full that nobody else is let in.
-        let routes = Routes::new(0).add("/api/v1/query", &[], get(async || "never"));
+        let none: &[(Method, &[u16])] = &[];
+        let routes = Routes::new(0).add("/api/v1/query", none, get(async || "never"));
         let full = routes.build(()).layer(from_fn(judge::api::in_envelope));
         let (status, body) = ask(full, "/api/v1/query", &[]).await;
         let answer: Value = serde_json::from_slice(&body).unwrap();

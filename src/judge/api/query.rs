@@ -14,7 +14,7 @@ use super::parameters::Parameters;
 use crate::judge::time::to_ms;
 use crate::judge::{Judge, SAMPLES_MAX};
 
-/// How long a question may take: while it reads, no scrape can be written.
+/// How long a question may take. Others wait only while what it asks for is copied out of the store.
 const QUERY_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// The most selectors of one question about series.
@@ -30,7 +30,8 @@ pub(super) async fn instant(State(judge): State<Arc<Judge>>, asked: Parameters) 
     let value = ask(judge, timeout, move |judge, deadline| {
         let query = parsed(&asked)?;
         let engine = engine(judge, &asked, deadline)?;
-        let value = judge.reading(|store| engine.instant(store, &query, at));
+        let loaded = judge.reading(|store| engine.load(store, &query));
+        let value = loaded.instant(at);
         Ok(cut(value.map_err(|error| failed(error, timeout))?, limit))
     });
     value.await
@@ -61,7 +62,8 @@ pub(super) async fn range(State(judge): State<Arc<Judge>>, asked: Parameters) ->
     let value = ask(judge, timeout, move |judge, deadline| {
         let query = parsed(&asked)?;
         let engine = engine(judge, &asked, deadline)?;
-        let value = judge.reading(|store| engine.range(store, &query, start, end, step));
+        let loaded = judge.reading(|store| engine.load(store, &query));
+        let value = loaded.range(start, end, step);
         Ok(cut(value.map_err(|error| failed(error, timeout))?, limit))
     });
     value.await

@@ -34,8 +34,8 @@ pub fn load(text: &str, interval: Duration) -> Result<Vec<Group>, String> {
 
 /// A sentence about the rules that look back further than samples are kept; none if there are none.
 #[must_use]
-pub fn notice(groups: &[Group]) -> Option<String> {
-    reach::notice(groups)
+pub fn notice(groups: &[Group], interval: Duration) -> Option<String> {
+    reach::notice(groups, interval)
 }
 
 /// Rules that are evaluated together.
@@ -180,11 +180,12 @@ impl Rule {
 
     fn evaluate(&mut self, now: &Now<'_>, evaluation: &mut Evaluation) {
         let (began, at) = (Instant::now(), now.at);
-        let answer = {
+        let loaded = {
             let store = now.store.read().unwrap_or_else(PoisonError::into_inner);
-            now.engine.instant(&store, &self.query, at)
+            now.engine.load(&store, &self.query)
         };
-        let result = answer
+        let result = loaded
+            .instant(at)
             .map_err(|error| error.to_string())
             .and_then(vector)
             .and_then(|found| self.kind.apply(&found, at, now.limit));

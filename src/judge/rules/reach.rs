@@ -31,8 +31,8 @@ pub(super) fn beyond(groups: &[Group]) -> Vec<&str> {
         // It was parsed when it was loaded.
         parser::parse(text).is_ok_and(|expression| {
             let mut far = false;
-            walk(&expression, Duration::ZERO, &mut |name, back| {
-                far |= back > kept(name);
+            walk(&expression, Duration::ZERO, &mut |selector| {
+                far |= selector.back > kept(selector.name);
             });
             far
         })
@@ -46,30 +46,74 @@ pub(super) fn beyond(groups: &[Group]) -> Vec<&str> {
     names
 }
 
-/// A sentence about rules that look back further than is kept; none if there are none.
-pub(super) fn notice(groups: &[Group]) -> Option<String> {
-    let names = beyond(groups);
-    if names.is_empty() {
-        return None;
+/// The rules over a range that holds less than two scrapes, by name, each once: a rate has no value there.
+fn too_short(groups: &[Group], interval: Duration) -> Vec<&str> {
+    let is_short = |text: &str| ranges(text).into_iter().any(|range| range < interval * 2);
+    let mut names = Vec::new();
+    for rule in groups.iter().flat_map(|group| &group.rules) {
+        if is_short(rule.query.text()) && !names.contains(&rule.name()) {
+            names.push(rule.name());
+        }
     }
-    let list = names[..names.len().min(NAMED_MAX)].join(", ");
-    let more = match names.len().saturating_sub(NAMED_MAX) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    Some(format!(
-        "The console keeps samples for {} and recorded series for {}. Rules that ask for more are computed over what \
-         is there: {list}{more}.",
-        format_duration(RAW_KEPT),
-        format_duration(RECORDED_KEPT)
-    ))
+    names
 }
 
-/// Calls `each` with the metric of every selector and how far back it looks.
-fn walk(expression: &Expr, back: Duration, each: &mut impl FnMut(Option<&str>, Duration)) {
+/// Sentences about rules that look back further than is kept, or over less than two scrapes; none if there are none.
+pub(super) fn notice(groups: &[Group], interval: Duration) -> Option<String> {
+    let mut sentences = Vec::new();
+    let (far, short) = (beyond(groups), too_short(groups, interval));
+    if !far.is_empty() {
+        sentences.push(format!(
+            "The console keeps samples for {} and recorded series for {}. Rules that ask for more are computed over \
+             what is there: {}.",
+            format_duration(RAW_KEPT),
+            format_duration(RECORDED_KEPT),
+            listed(&far)
+        ));
+    }
+    if !short.is_empty() {
+        sentences.push(format!(
+            "Scraped every {}, these rules look over less than two scrapes and find nothing: {}.",
+            format_duration(interval),
+            listed(&short)
+        ));
+    }
+    (!sentences.is_empty()).then(|| sentences.join(" "))
+}
+
+fn listed(names: &[&str]) -> String {
+    let list = names[..names.len().min(NAMED_MAX)].join(", ");
+    match names.len().saturating_sub(NAMED_MAX) {
+        0 => list,
+        more => format!("{list} and {more} more"),
+    }
+}
+
+/// The range of every range selector.
+fn ranges(text: &str) -> Vec<Duration> {
+    let mut found = Vec::new();
+    if let Ok(expression) = parser::parse(text) {
+        walk(&expression, Duration::ZERO, &mut |selector| {
+            found.extend(selector.range);
+        });
+    }
+    found
+}
+
+/// A selector in an expression.
+struct Selected<'a> {
+    name: Option<&'a str>,
+    /// How far back it looks, with all that stands around it.
+    back: Duration,
+    /// Its own range, if it has one.
+    range: Option<Duration>,
+}
+
+/// Calls `each` with every selector.
+fn walk(expression: &Expr, back: Duration, each: &mut impl FnMut(Selected<'_>)) {
     match expression {
-        Expr::VectorSelector(selector) => found(selector, back, each),
-        Expr::MatrixSelector(matrix) => found(&matrix.vs, back + matrix.range, each),
+        Expr::VectorSelector(selector) => each(selected(selector, back, None)),
+        Expr::MatrixSelector(matrix) => each(selected(&matrix.vs, back, Some(matrix.range))),
         Expr::Subquery(subquery) => {
             let back = back + subquery.range + ago(subquery.offset.as_ref());
             walk(&subquery.expr, back, each);
@@ -90,11 +134,12 @@ fn walk(expression: &Expr, back: Duration, each: &mut impl FnMut(Option<&str>, D
     }
 }
 
-fn found(selector: &VectorSelector, back: Duration, each: &mut impl FnMut(Option<&str>, Duration)) {
-    each(
-        selector.name.as_deref(),
-        back + ago(selector.offset.as_ref()),
-    );
+fn selected(selector: &VectorSelector, back: Duration, range: Option<Duration>) -> Selected<'_> {
+    Selected {
+        name: selector.name.as_deref(),
+        back: back + range.unwrap_or_default() + ago(selector.offset.as_ref()),
+        range,
+    }
 }
 
 /// An offset into the past; one into the future asks for nothing that is old.
@@ -110,6 +155,8 @@ mod tests {
     use super::super::load;
     use super::*;
     use crate::rules::{PRODUCTION, compress};
+
+    const SECOND: Duration = Duration::from_secs(1);
 
     fn groups(text: &str) -> Vec<Group> {
         load(text, Duration::from_secs(1)).unwrap()
@@ -134,14 +181,20 @@ mod tests {
             );
             let groups = groups(&text);
             assert_eq!(beyond(&groups) == ["A"], too_far, "{expression}");
-            assert_eq!(notice(&groups).is_some(), too_far);
+            assert_eq!(notice(&groups, SECOND).is_some(), too_far);
         }
     }
 
     #[test]
     fn the_drill_profile_fits_and_that_of_production_is_told() {
-        assert_eq!(notice(&groups(&compress(PRODUCTION, 60).unwrap())), None);
-        let told = notice(&groups(PRODUCTION)).unwrap();
+        let drill = groups(&compress(PRODUCTION, 60).unwrap());
+        assert_eq!(notice(&drill, SECOND), None);
+        let told = notice(&drill, SECOND * 10).unwrap();
+        assert!(
+            told.contains("every 10s") && told.contains("slo:sli_error:ratio_rate5m"),
+            "{told}"
+        );
+        let told = notice(&groups(PRODUCTION), SECOND).unwrap();
         assert!(
             told.contains("for 1h15m and recorded series for 12h"),
             "{told}"
