@@ -130,8 +130,8 @@ What every role tells about itself. Written by `firedrill telemetry`; a test fai
 Metrics are on `/metrics` of each role's control plane, in Prometheus' text format, or in OpenMetrics with exemplars
 for readers that ask for it. Names are those of OpenTelemetry's semantic conventions where these have one, else
 `firedrill_*`; units are seconds, bytes and plain counts. `job`, `instance` and `role` come from the scrape.
-Every series that can be known beforehand exists at zero from the start. None of the names, labels, attributes and
-log events depends on which choices are in force, and none says so.
+Every series that can be known beforehand exists at zero from the start; what the requests of a route went through,
+from the first of them on. None of the names, labels, attributes and log events depends on which choices are in force, and none says so.
 ";
 
 /// The document, in Markdown.

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -50,12 +50,32 @@ struct Route {
     name: &'static str,
     durations: RwLock<Vec<(Outcome, Histogram)>>,
     active: [Gauge; METHODS.len()],
+    /// Made for the first request: some 130 lines for each route that nobody asks for would be most of a scrape.
+    anatomy: OnceLock<Anatomy>,
+    in_flight: Mutex<InFlight>,
+    oldest: Gauge,
+}
+
+/// What the requests of a route go through.
+#[derive(Debug)]
+struct Anatomy {
     headers: Histogram,
     parts: [Histogram; Part::ALL.len()],
     polls: Histogram,
     allocated: Histogram,
-    in_flight: Mutex<InFlight>,
-    oldest: Gauge,
+}
+
+impl Anatomy {
+    fn of(route: &'static str) -> Self {
+        let part =
+            |part: Part| catalog::firedrill_http_server_request_part_seconds(route, part.name());
+        Self {
+            headers: catalog::firedrill_http_server_headers_duration_seconds(route),
+            parts: Part::ALL.map(part),
+            polls: catalog::firedrill_http_server_request_polls(route),
+            allocated: catalog::firedrill_http_server_request_allocated_bytes(route),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,16 +92,11 @@ impl Observe {
     #[must_use]
     pub fn new(route: &'static str, expected: &[(Method, u16, Option<&'static str>)]) -> Self {
         let active = |method| catalog::http_server_active_requests(method, "http");
-        let part =
-            |part: Part| catalog::firedrill_http_server_request_part_seconds(route, part.name());
         let route = Route {
             name: route,
             durations: RwLock::default(),
             active: METHODS.map(active),
-            headers: catalog::firedrill_http_server_headers_duration_seconds(route),
-            parts: Part::ALL.map(part),
-            polls: catalog::firedrill_http_server_request_polls(route),
-            allocated: catalog::firedrill_http_server_request_allocated_bytes(route),
+            anatomy: OnceLock::new(),
             in_flight: Mutex::default(),
             oldest: catalog::firedrill_http_server_oldest_request_age_seconds(route),
         };
@@ -124,14 +139,19 @@ impl Route {
         })
     }
 
+    fn anatomy(&self) -> &Anatomy {
+        self.anatomy.get_or_init(|| Anatomy::of(self.name))
+    }
+
     /// Records what the request that has this account went through until now.
     fn record(&self, account: &Account, outcome: Outcome, elapsed: Duration) {
         self.duration(outcome).record(elapsed.as_secs_f64());
-        for (part, histogram) in Part::ALL.into_iter().zip(&self.parts) {
+        let anatomy = self.anatomy();
+        for (part, histogram) in Part::ALL.into_iter().zip(&anatomy.parts) {
             histogram.record(account.spent(part).as_secs_f64());
         }
-        self.polls.record(account.polls() as f64);
-        self.allocated.record(account.allocated() as f64);
+        anatomy.polls.record(account.polls() as f64);
+        anatomy.allocated.record(account.allocated() as f64);
     }
 }
 
@@ -311,7 +331,8 @@ impl Guard {
         // An answer to HEAD has no body, though it may describe one.
         self.complete = METHODS[self.outcome.method] == "HEAD";
         let elapsed = self.started.elapsed().as_secs_f64();
-        self.account.enter(|| self.route.headers.record(elapsed));
+        let headers = &self.route.anatomy().headers;
+        self.account.enter(|| headers.record(elapsed));
     }
 
     /// Logs the request's one event: of all requests at `debug`, of a slow one at `info`, of one that failed or that
