@@ -651,10 +651,15 @@ fn rules_that_cannot_be_loaded_end_the_start_with_a_sentence() {
     let said = refused(&["--rules", file.to_str().unwrap()]);
     assert!(said.contains("group g: rule A: annotations: x"), "{said}");
     let said = refused(&["--rules", "none.yml"]);
-    assert!(said.contains("--rules: none.yml cannot be read"), "{said}");
+    assert!(
+        said.contains("--rules (FIREDRILL_RULES): none.yml cannot be read"),
+        "{said}"
+    );
     let said = refused(&["--scrape-interval", "1ms"]);
     assert!(
-        said.contains("--scrape-interval is 1ms; allowed are 100ms to 1m"),
+        said.contains(
+            "--scrape-interval (FIREDRILL_SCRAPE_INTERVAL) is 1ms; allowed are 100ms to 1m"
+        ),
         "{said}"
     );
     let said = refused(&["--prometheus", "nonsense"]);
