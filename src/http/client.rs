@@ -323,14 +323,13 @@ impl Drop for Attempt<'_> {
             account.charge(Part::Downstream, elapsed);
         }
         let (status, error_type) = self.outcome;
-        if status > 0 {
-            let status = i64::from(status);
-            self.span.record("http.response.status_code", status);
-        }
-        if !error_type.is_empty() {
-            self.span.record("error.type", error_type);
-            self.span.record("otel.status_code", "ERROR");
-        }
+        let failed = !error_type.is_empty();
+        tracing::record_all!(
+            self.span,
+            http.response.status_code = (status > 0).then_some(i64::from(status)),
+            error.type = failed.then_some(error_type),
+            otel.status_code = failed.then_some("ERROR")
+        );
         let key = (self.method.clone(), self.peer.clone(), status, error_type);
         let mut series = self
             .client
