@@ -203,3 +203,18 @@ fn what_is_compiled_is_in_the_image() {
     let drills = needed.iter().any(|path| path.starts_with("drills/"));
     assert!(drills, "the includes were not found: {needed:?}");
 }
+
+/// cargo looks for a test or benchmark without a path, and an image that is built without them has none.
+#[test]
+fn the_image_is_built_without_tests_and_benchmarks() {
+    let manifest = file("Cargo.toml");
+    let targets = manifest
+        .split("\n[")
+        .filter(|table| table.starts_with("[test]]") || table.starts_with("[bench]]"));
+    let mut count = 0;
+    for target in targets {
+        assert!(target.contains("\npath = "), "[{target}");
+        count += 1;
+    }
+    assert_eq!(count, 3);
+}
