@@ -3,9 +3,9 @@
 //   k6 run -e RATE=100 -e DURATION=4h -e WARM_UP=5m loadtest/soak.js
 import { Gauge } from 'k6/metrics';
 import { ask, giveBack, takeOver } from './lib/lab.js';
-import { STATISTICS, arrivals, elapsed, promises, seconds, split } from './lib/load.js';
+import { STATISTICS, arrivals, elapsed, promises, rate, seconds, split } from './lib/load.js';
 
-const rates = split(Number(__ENV.RATE || 100));
+const rates = split(rate(__ENV.RATE || '100'));
 const length_s = seconds(__ENV.DURATION || '4h');
 const warm_up_s = seconds(__ENV.WARM_UP || '5m');
 if (length_s < 2 * warm_up_s) throw new Error('DURATION must be at least twice WARM_UP');

@@ -2,10 +2,10 @@
 // before the spike, and from 10 s after it on.
 //   k6 run -e RATE=100 -e FACTOR=5 loadtest/spike.js
 import { giveBack, takeOver } from './lib/lab.js';
-import { STATISTICS, arrivals, elapsed, promises, split } from './lib/load.js';
+import { STATISTICS, arrivals, elapsed, promises, rate, split } from './lib/load.js';
 import * as users from './lib/users.js';
 
-const rates = split(Number(__ENV.RATE || 100));
+const rates = split(rate(__ENV.RATE || '100'));
 const factor = Number(__ENV.FACTOR || 5);
 const PHASES = [['before', 20], ['spike', 4], ['healing', 10], ['after', 40]];
 

@@ -1,9 +1,9 @@
 // An ordinary day: do users get what they were promised?
 //   k6 run -e RATE=100 -e DURATION=2m loadtest/steady.js
 import { giveBack, takeOver } from './lib/lab.js';
-import { STATISTICS, arrivals, promises, seconds, split } from './lib/load.js';
+import { STATISTICS, arrivals, promises, rate, seconds, split } from './lib/load.js';
 
-const rates = split(Number(__ENV.RATE || 100));
+const rates = split(rate(__ENV.RATE || '100'));
 const length_s = seconds(__ENV.DURATION || '2m');
 
 export const options = {

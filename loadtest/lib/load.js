@@ -16,6 +16,13 @@ export function seconds(text) {
   return Number(match[1]) * { s: 1, m: 60, h: 3600 }[match[2]];
 }
 
+// Arrivals a second.
+export function rate(text) {
+  const number = Number(text);
+  if (!(number > 0)) throw new Error(`${text} is no rate; write how many users arrive in a second, like 100`);
+  return number;
+}
+
 // A rate for each journey out of one for all.
 export function split(rate, mix = MIX) {
   const whole = Object.values(mix).reduce((sum, part) => sum + part, 0);

@@ -406,7 +406,7 @@ fn an_exporter_that_is_unknown_is_refused_with_what_is_allowed() {
             "sometimes",
             "parentbased_traceidratio",
         ),
-        ("OTEL_BSP_MAX_QUEUE_SIZE", "0", "1..=1000000"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "0", "from 1 to 1000000"),
     ] {
         let output = crate::support::firedrill()
             .args([

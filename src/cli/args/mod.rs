@@ -96,8 +96,8 @@ pub(super) struct Common {
         long,
         global = true,
         env = "OTEL_BSP_MAX_QUEUE_SIZE",
-        default_value = "2048",
-        value_parser = clap::value_parser!(u32).range(1..=1_000_000),
+        default_value = "",
+        value_parser = queue_max,
         hide = true
     )]
     otel_bsp_max_queue_size: u32,
@@ -268,6 +268,20 @@ pub(super) struct UpArgs {
     pub(super) parent_pipe: bool,
 }
 
+/// Reads `OTEL_BSP_MAX_QUEUE_SIZE`: empty is as good as unset, and then it is what the specification says.
+fn queue_max(text: &str) -> Result<u32, String> {
+    if text.is_empty() {
+        return Ok(2048);
+    }
+    let read = text
+        .parse()
+        .ok()
+        .filter(|max| (1..=1_000_000).contains(max));
+    read.ok_or_else(|| {
+        "OTEL_BSP_MAX_QUEUE_SIZE must be a whole number from 1 to 1000000".to_owned()
+    })
+}
+
 /// The longest time that a command may be given: what is longer is a slip of the finger.
 const TIME_MAX: Duration = Duration::from_secs(366 * 86_400);
 
@@ -292,6 +306,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_queue_without_a_size_has_the_usual_one() {
+        assert_eq!(queue_max(""), Ok(2048));
+        assert_eq!(queue_max("1"), Ok(1));
+        for wrong in ["0", "-1", "many", "1000001"] {
+            let error = queue_max(wrong).unwrap_err();
+            assert!(error.contains("OTEL_BSP_MAX_QUEUE_SIZE"), "{error}");
+        }
     }
 
     #[test]
