@@ -38,8 +38,13 @@ fn scrape() -> String {
 
 /// How many requests were counted in the series whose labels are `labels`; none if there is no such series.
 fn counted(labels: &str) -> f64 {
+    count_of(COUNT, labels)
+}
+
+/// How many samples the series `name` with exactly these labels has; none if there is no such series.
+fn count_of(name: &str, labels: &str) -> f64 {
     let text = scrape();
-    let series = format!("{COUNT}{{{labels}}} ");
+    let series = format!("{name}{{{labels}}} ");
     text.lines()
         .find_map(|line| line.strip_prefix(&series))
         .map_or(0.0, |count| count.parse().unwrap())
@@ -297,10 +302,8 @@ fn a_body_is_counted_until_its_end_and_its_headers_apart() {
     let of_route = format!("http_route=\"{route}\"");
     // There is no such series before the first request.
     let headers = || {
-        let series = format!("firedrill_http_server_headers_duration_seconds_count{{{of_route}}} ");
-        let text = scrape();
-        let count = text.lines().find_map(|line| line.strip_prefix(&series));
-        count.map_or(0.0, |count| count.parse().unwrap())
+        let name = "firedrill_http_server_headers_duration_seconds_count";
+        count_of(name, &of_route)
     };
     let began = Instant::now();
     server.leave(route, |stream| {

@@ -113,19 +113,23 @@ impl Common {
                     .into(),
             );
         }
-        match self.otel_logs_exporter.as_deref() {
-            None | Some("" | "none" | "otlp") => {}
-            Some(other) => {
+        for (variable, exporter, allowed) in [
+            (
+                "OTEL_LOGS_EXPORTER",
+                &self.otel_logs_exporter,
+                "otlp, or none (the default)",
+            ),
+            (
+                "OTEL_TRACES_EXPORTER",
+                &self.otel_traces_exporter,
+                "otlp (the default), none",
+            ),
+        ] {
+            if let Some(other) = exporter
+                && !matches!(other.as_str(), "" | "none" | "otlp")
+            {
                 return Err(format!(
-                    "OTEL_LOGS_EXPORTER cannot be {other:?}; allowed: otlp, or none (the default)"
-                ));
-            }
-        }
-        match self.otel_traces_exporter.as_deref() {
-            None | Some("" | "none" | "otlp") => {}
-            Some(other) => {
-                return Err(format!(
-                    "OTEL_TRACES_EXPORTER cannot be {other:?}; allowed: otlp (the default), none"
+                    "{variable} cannot be {other:?}; allowed: {allowed}"
                 ));
             }
         }

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use promql::{Engine, Labels, Matcher, Options, Query, QueryError, Store, Value, parse_selector};
+use promql::{
+    Engine, Labels, Loaded, Matcher, Options, Query, QueryError, Store, Value, parse_selector,
+};
 use serde::Serialize;
 
 use super::envelope::{Failure, Success, TRUNCATED, Written};
@@ -24,23 +26,14 @@ type Answer = Result<Written, Failure>;
 
 /// `/api/v1/query`: the value of an expression at one time.
 pub(super) async fn instant(State(judge): State<Arc<Judge>>, asked: Parameters) -> Answer {
-    let timeout = timeout(&asked)?;
-    let limit = asked.limit()?;
+    let bounds = (timeout(&asked)?, asked.limit()?);
     let at = asked.time_or_now("time")?;
-    let value = ask(judge, timeout, move |judge, deadline| {
-        let query = parsed(&asked)?;
-        let engine = engine(judge, &asked, deadline)?;
-        let loaded = judge.reading(|store| engine.load(store, &query));
-        let value = loaded.instant(at);
-        Ok(cut(value.map_err(|error| failed(error, timeout))?, limit))
-    });
-    value.await
+    evaluated(judge, asked, bounds, move |loaded| loaded.instant(at)).await
 }
 
 /// `/api/v1/query_range`: the values of an expression over some time.
 pub(super) async fn range(State(judge): State<Arc<Judge>>, asked: Parameters) -> Answer {
-    let timeout = timeout(&asked)?;
-    let limit = asked.limit()?;
+    let bounds = (timeout(&asked)?, asked.limit()?);
     let of = |name: &str| {
         asked.required(name)?;
         asked.time_or_now(name)
@@ -59,12 +52,25 @@ pub(super) async fn range(State(judge): State<Arc<Judge>>, asked: Parameters) ->
                    Try a positive integer";
         return Err(Failure::parameter("step", why));
     }
+    let value = evaluated(judge, asked, bounds, move |loaded| {
+        loaded.range(start, end, step)
+    });
+    value.await
+}
+
+/// What `evaluate` makes of the query that is asked for, within its timeout and its limit.
+async fn evaluated(
+    judge: Arc<Judge>,
+    asked: Parameters,
+    (timeout, limit): (Duration, usize),
+    evaluate: impl FnOnce(&Loaded<'_>) -> Result<Value, QueryError> + Send + 'static,
+) -> Answer {
     let value = ask(judge, timeout, move |judge, deadline| {
         let query = parsed(&asked)?;
         let engine = engine(judge, &asked, deadline)?;
         let loaded = judge.reading(|store| engine.load(store, &query));
-        let value = loaded.range(start, end, step);
-        Ok(cut(value.map_err(|error| failed(error, timeout))?, limit))
+        let value = evaluate(&loaded).map_err(|error| failed(error, timeout))?;
+        Ok(cut(value, limit))
     });
     value.await
 }

@@ -15,10 +15,11 @@ use crate::judge::time::format_duration;
 /// The most rules that a sentence names.
 const NAMED_MAX: usize = 6;
 
-/// The rules that look back further than is kept, by name, each once.
+/// The rules that look back further than is kept.
 pub(super) fn beyond(groups: &[Group]) -> Vec<&str> {
-    let rules = || groups.iter().flat_map(|group| &group.rules);
-    let recorded: BTreeSet<&str> = rules()
+    let recorded: BTreeSet<&str> = groups
+        .iter()
+        .flat_map(|group| &group.rules)
         .filter(|rule| matches!(rule.kind, RuleKind::Recording(_)))
         .map(super::Rule::name)
         .chain(["ALERTS", "ALERTS_FOR_STATE"])
@@ -27,31 +28,30 @@ pub(super) fn beyond(groups: &[Group]) -> Vec<&str> {
         Some(name) if recorded.contains(name) => RECORDED_KEPT,
         _ => RAW_KEPT,
     };
-    let too_far = |text: &str| {
+    rules_with(groups, |selected| selected.back > kept(selected.name))
+}
+
+/// The rules over a range that holds less than two scrapes: a rate has no value there.
+fn too_short(groups: &[Group], interval: Duration) -> Vec<&str> {
+    let is_short = |range| range < interval * 2;
+    rules_with(groups, |selected| selected.range.is_some_and(is_short))
+}
+
+/// The rules with a selector that is `wanted`, by name, each once.
+fn rules_with(groups: &[Group], wanted: impl Fn(&Selected<'_>) -> bool) -> Vec<&str> {
+    let has_one = |text: &str| {
         // It was parsed when it was loaded.
         parser::parse(text).is_ok_and(|expression| {
-            let mut far = false;
-            walk(&expression, Duration::ZERO, &mut |selector| {
-                far |= selector.back > kept(selector.name);
+            let mut found = false;
+            walk(&expression, Duration::ZERO, &mut |selected| {
+                found |= wanted(&selected);
             });
-            far
+            found
         })
     };
     let mut names = Vec::new();
-    for rule in rules().filter(|rule| too_far(rule.query.text())) {
-        if !names.contains(&rule.name()) {
-            names.push(rule.name());
-        }
-    }
-    names
-}
-
-/// The rules over a range that holds less than two scrapes, by name, each once: a rate has no value there.
-fn too_short(groups: &[Group], interval: Duration) -> Vec<&str> {
-    let is_short = |text: &str| ranges(text).into_iter().any(|range| range < interval * 2);
-    let mut names = Vec::new();
     for rule in groups.iter().flat_map(|group| &group.rules) {
-        if is_short(rule.query.text()) && !names.contains(&rule.name()) {
+        if has_one(rule.query.text()) && !names.contains(&rule.name()) {
             names.push(rule.name());
         }
     }
@@ -87,17 +87,6 @@ fn listed(names: &[&str]) -> String {
         0 => list,
         more => format!("{list} and {more} more"),
     }
-}
-
-/// The range of every range selector.
-fn ranges(text: &str) -> Vec<Duration> {
-    let mut found = Vec::new();
-    if let Ok(expression) = parser::parse(text) {
-        walk(&expression, Duration::ZERO, &mut |selector| {
-            found.extend(selector.range);
-        });
-    }
-    found
 }
 
 /// A selector in an expression.
