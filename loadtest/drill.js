@@ -3,8 +3,9 @@
 //   k6 run -e DRILL=after-the-spike loadtest/drill.js               the poor option; the outage must happen
 //   k6 run -e DRILL=after-the-spike -e FIX=1 loadtest/drill.js      and the fix must end it
 //   k6 run -e DRILL=after-the-spike -e OPTION=sound loadtest/drill.js
+// Where a shock depends on what the machine can do, -e CALIBRATED='{"NAME": NUMBER}' says what that is.
 import { Counter, Rate, Trend } from 'k6/metrics';
-import { ask, giveBack, takeOver, tell } from './lib/lab.js';
+import { ask, end, giveBack, takeOver, tell } from './lib/lab.js';
 import { JOURNEYS, STATISTICS, arrivals, elapsed, split } from './lib/load.js';
 import * as users from './lib/users.js';
 
@@ -25,12 +26,19 @@ BEGIN.since_shock_end_s = BEGIN.since_shock_begin_s + shock;
 BEGIN.since_fix_s = BEGIN.since_shock_end_s + watch;
 const END_S = BEGIN.since_fix_s + (fix ? recover : 0);
 
-// k6 has no process `traffic` to be told of a surge: it is one.
-const surges = drill.shock.filter(({ role }) => role === 'traffic');
-const told = drill.shock.filter(({ role }) => role !== 'traffic');
-for (const { name } of surges) {
-  if (name !== 'surge') throw new Error(`k6 cannot play the shock "${name}" on traffic; use firedrill drill run`);
+const calibrated = JSON.parse(__ENV.CALIBRATED || '{}');
+for (const [name, expr] of Object.entries(drill.calibrate)) {
+  if (calibrated[name] === undefined) {
+    throw new Error(`set -e CALIBRATED='{"${name}": NUMBER}'; ask the metrics of the quiet lab for it: ${expr}`);
+  }
 }
+const amount = (one) => (typeof one === 'object' ? calibrated[one.of] * one.times : one);
+const amounts = (all) => Object.fromEntries(Object.entries(all).map(([name, one]) => [name, amount(one)]));
+
+// k6 is the users, so a surge of theirs is k6's; what else comes from outside is still sent by `traffic`.
+const isSurge = ({ role, name }) => role === 'traffic' && name === 'surge';
+const surges = drill.shock.filter(isSurge);
+const told = drill.shock.filter((shock) => !isSurge(shock));
 
 const rates = split(drill.load.rate, drill.load.mix);
 const during = ({ at_s, ttl_s }) => [at_s, at_s + ttl_s].map((second) => BEGIN.since_shock_begin_s + second);
@@ -41,7 +49,7 @@ function load(journey) {
   return edges.slice(1).flatMap((end_s, index) => {
     const begin_s = edges[index];
     const now = surges.filter((surge) => during(surge)[0] <= begin_s && begin_s < during(surge)[1]);
-    const factor = now.reduce((product, { parameters }) => product * (parameters[journey] || 1), 1);
+    const factor = now.reduce((product, { parameters }) => product * (amounts(parameters)[journey] || 1), 1);
     return end_s > begin_s ? [[rates[journey] * factor, end_s - begin_s]] : [];
   });
 }
@@ -56,6 +64,7 @@ const metrics = {
   offered: new Counter('offered'),
   good: new Counter('good'),
   p99_s: new Trend('p99_s'),
+  good_p99_s: new Trend('good_p99_s'),
 };
 
 // A bound of the drill as a threshold of k6, on samples that carry the bound's window as a tag.
@@ -73,10 +82,11 @@ function threshold({ bound, from_s, to_s }) {
     offered_per_s: ['offered', 'count', length_s],
     good_per_s: ['good', 'count', length_s],
     p99_s: ['p99_s', 'p(99)', 1],
+    good_p99_s: ['good_p99_s', 'p(99)', 1],
   }[bound.signal];
   const limits = [];
-  if (bound.min !== undefined) limits.push(`${value}>=${bound.min * unit}`);
-  if (bound.max !== undefined) limits.push(`${value}<=${bound.max * unit}`);
+  if (bound.min !== undefined) limits.push(`${value}>=${amount(bound.min) * unit}`);
+  if (bound.max !== undefined) limits.push(`${value}<=${amount(bound.max) * unit}`);
   return [metric, limits];
 }
 
@@ -122,11 +132,14 @@ export function teardown(taken) {
 
 export function strike() {
   const { role, name, parameters, ttl_s } = told[Number(__ENV.INDEX)];
-  tell(role, `/shocks/${name}`, Object.assign({ ttl_s }, parameters));
+  tell(role, `/shocks/${name}`, Object.assign({ ttl_s }, amounts(parameters)));
 }
 
 export function cure() {
-  set(drill.fix.map(({ choice, option }) => [choice, option]));
+  for (const { choice, restart } of drill.fix) {
+    if (choice) set(Object.entries(choice));
+    if (restart) end(restart);
+  }
 }
 
 // Several bounds can be on one window, in which a journey counts once.
@@ -144,6 +157,7 @@ function fly(journey) {
     metrics.offered.add(1, window);
     metrics.good.add(good ? 1 : 0, window);
     metrics.p99_s.add(took_s, window);
+    if (good) metrics.good_p99_s.add(took_s, window);
   }
 }
 

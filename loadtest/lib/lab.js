@@ -36,6 +36,14 @@ export function tell(role, path, body) {
   return CONTROL[role].map(put)[0];
 }
 
+// Ends every process of a role, for whoever started it to start it again.
+export function end(role) {
+  for (const control of CONTROL[role]) {
+    const answer = http.post(`${control}/exit`, JSON.stringify({ how: 'term' }), params(role));
+    if (answer.status !== 202) throw new Error(`${role} did not end: ${answer.status} ${answer.error || answer.body}`);
+  }
+}
+
 function params(role) {
   return { headers, timeout: '5s', tags: { name: `control of ${role}` } };
 }

@@ -1,73 +1,12 @@
 //! Conditions: what a signal must have been over a window of time.
 //!
 //! They are data in the drill's file, not code: the same line decides a run, stands in its report and is read
-//! by the learner. The set of signals is closed, so that a misspelt one is an error and not a silent pass.
+//! by the learner.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-
-/// What is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Signal {
-    /// Users' view: good answers divided by journeys offered, 0 to 1.
-    GoodputRatio,
-    /// Users' view: journeys that users meant to start, a second.
-    OfferedPerS,
-    /// Users' view: good answers, a second.
-    GoodPerS,
-    /// Users' view: 99 % of the journeys took at most this many seconds from their intended start.
-    P99S,
-    /// The share of journeys that started over 100 ms late, because the machine could not play the users.
-    LateStartRatio,
-    /// The share of the shop's writes that waited over 500 ms for their turn, because the machine's disk stood
-    /// still.
-    LateWriteRatio,
-    /// The shop's view: attempts at payments divided by logical calls.
-    AttemptsPerOrder,
-    /// The bank's view: charges it finished, a second.
-    BankServedPerS,
-    /// Like [`Signal::BankServedPerS`], but only over the time in which charges were waiting: how fast the
-    /// bank can work, whatever it is offered. It tells a slow machine from an idle bank.
-    BankSpeedPerS,
-    /// The bank's view: charges that wait for a slot, on average.
-    BankQueueDepth,
-    /// The bank's view: answers that nobody waited for any more, a second.
-    BankUnclaimedPerS,
-    /// The shop's view: orders that it answered with success, a second.
-    ShopOrdersOkPerS,
-}
-
-impl Signal {
-    /// Whether it is measured for one journey of the users.
-    #[must_use]
-    pub fn is_of_a_journey(self) -> bool {
-        matches!(
-            self,
-            Self::GoodputRatio | Self::OfferedPerS | Self::GoodPerS | Self::P99S
-        )
-    }
-
-    /// What it is, in a few words.
-    #[must_use]
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::GoodputRatio => "share of good answers",
-            Self::OfferedPerS => "offered a second",
-            Self::GoodPerS => "good answers a second",
-            Self::P99S => "p99 in seconds",
-            Self::LateStartRatio => "share of journeys started over 100 ms late",
-            Self::LateWriteRatio => "share of writes over 500 ms late",
-            Self::AttemptsPerOrder => "attempts per order",
-            Self::BankServedPerS => "charges the bank served a second",
-            Self::BankSpeedPerS => "charges a second while some waited",
-            Self::BankQueueDepth => "charges waiting at the bank",
-            Self::BankUnclaimedPerS => "answers nobody waited for a second",
-            Self::ShopOrdersOkPerS => "orders the shop called good a second",
-        }
-    }
-}
 
 /// What users do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,7 +42,7 @@ pub enum Anchor {
     ShockBegin,
     /// The last shock ended.
     ShockEnd,
-    /// The fix was applied.
+    /// The fix, or what is no fix, was applied.
     Fix,
 }
 
@@ -118,19 +57,19 @@ pub struct Window {
     pub to_s: f64,
 }
 
-/// When the anchors of a run were, in seconds on the users' clock.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+/// When the anchors of a leg were, in seconds since the epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Marks {
     /// The first shock began.
     pub shock_begin_s: f64,
     /// The last shock ended.
     pub shock_end_s: f64,
-    /// The fix was applied.
+    /// The fix, or what is no fix, was applied.
     pub fix_s: Option<f64>,
 }
 
 impl Window {
-    /// The window on the users' clock; `None` if its anchor did not happen.
+    /// The window in seconds since the epoch; `None` if its anchor did not happen.
     #[must_use]
     pub fn on(&self, marks: &Marks) -> Option<(f64, f64)> {
         let anchor_s = match self.anchor {
@@ -142,66 +81,90 @@ impl Window {
     }
 }
 
+/// A number of the file: itself, or a multiple of one that was calibrated on this machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a number, or {of: what is calibrated, times: a number}"
+)]
+pub enum Amount {
+    /// The same on every machine.
+    Fixed(f64),
+    /// What this machine can do, times a number.
+    Scaled(Scaled),
+}
+
+/// A multiple of a calibrated number.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scaled {
+    /// The name under `calibrate`.
+    pub of: String,
+    /// By what it is multiplied.
+    pub times: f64,
+}
+
+/// What was calibrated, by name.
+pub type Calibrated = BTreeMap<String, f64>;
+
+impl Amount {
+    /// The number; `None` if what it is a multiple of was not calibrated.
+    #[must_use]
+    pub fn number(&self, calibrated: &Calibrated) -> Option<f64> {
+        match self {
+            Self::Fixed(number) => Some(*number),
+            Self::Scaled(Scaled { of, times }) => calibrated.get(of).map(|number| number * times),
+        }
+    }
+
+    /// The name of what it is a multiple of.
+    #[must_use]
+    pub fn of(&self) -> Option<&str> {
+        match self {
+            Self::Fixed(_) => None,
+            Self::Scaled(scaled) => Some(&scaled.of),
+        }
+    }
+}
+
 /// A bound on a signal over a window.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Fields", into = "Fields")]
 pub struct Condition {
-    /// What is measured.
-    pub signal: Signal,
+    /// What is measured: the name of a signal of the drill or of every drill.
+    pub signal: String,
     /// For which journey, if it is the users' view.
     pub journey: Option<Journey>,
     /// When.
     pub window: Window,
     /// The least that is allowed.
-    pub min: Option<f64>,
+    pub min: Option<Amount>,
     /// The most that is allowed.
-    pub max: Option<f64>,
+    pub max: Option<Amount>,
     /// Where the bound comes from, in a sentence.
     pub why: String,
 }
 
 impl Condition {
-    /// Whether `measured` is within the bounds.
-    #[must_use]
-    pub fn holds(&self, measured: f64) -> bool {
-        self.min.is_none_or(|min| measured >= min) && self.max.is_none_or(|max| measured <= max)
-    }
-
-    /// The journey and the window of which the users must be asked for a quantile, if this is about one.
-    pub(super) fn quantile(&self, marks: &Marks) -> Option<(Journey, f64, f64)> {
-        let journey = self.journey.filter(|_| self.signal == Signal::P99S)?;
-        let (from_s, to_s) = self.window.on(marks)?;
-        Some((journey, from_s, to_s))
-    }
-
-    /// The bounds in words.
-    #[must_use]
-    pub fn bounds(&self) -> String {
-        match (self.min, self.max) {
-            (Some(min), Some(max)) => format!("must be {min} to {max}"),
-            (Some(min), None) => format!("must be at least {min}"),
-            (None, max) => format!("must be at most {}", max.unwrap_or_default()),
-        }
+    /// Its bounds.
+    pub fn amounts(&self) -> impl Iterator<Item = &Amount> {
+        self.min.iter().chain(&self.max)
     }
 }
 
-impl fmt::Display for Condition {
+impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(journey) = self.journey {
-            write!(f, "{}: ", journey.name())?;
-        }
-        let Window {
+        let Self {
             anchor,
             from_s,
             to_s,
-        } = self.window;
+        } = self;
         let anchor = match anchor {
             Anchor::ShockBegin => "shock's begin",
             Anchor::ShockEnd => "shock's end",
-            Anchor::Fix => "fix",
+            Anchor::Fix => "action",
         };
-        let words = self.signal.words();
-        write!(f, "{words}, {from_s} to {to_s} s from the {anchor}")
+        write!(f, "{from_s} to {to_s} s from the {anchor}")
     }
 }
 
@@ -209,7 +172,7 @@ impl fmt::Display for Condition {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fields {
-    signal: Signal,
+    signal: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     journey: Option<Journey>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -219,9 +182,9 @@ struct Fields {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     since_fix_s: Option<[f64; 2]>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    min: Option<f64>,
+    min: Option<Amount>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    max: Option<f64>,
+    max: Option<Amount>,
     why: String,
 }
 
@@ -247,11 +210,6 @@ impl TryFrom<Fields> for Condition {
         }
         if fields.min.is_none() && fields.max.is_none() {
             return Err("a condition has min, max or both");
-        }
-        if fields.signal.is_of_a_journey() != fields.journey.is_some() {
-            return Err(
-                "journey goes with goodput_ratio, offered_per_s, good_per_s and p99_s, and only with these",
-            );
         }
         Ok(Self {
             signal: fields.signal,
@@ -319,43 +277,38 @@ mod tests {
     #[test]
     fn a_condition_reads_and_writes_the_same_fields() {
         let value = json!({"signal": "goodput_ratio", "journey": "order", "since_shock_end_s": [0.0, 60.0],
-            "max": 0.1, "why": "Metastable."});
+            "min": {"of": "cores", "times": 2.0}, "max": 0.1, "why": "Metastable."});
         let condition = read(value.clone()).unwrap();
-        assert!(condition.holds(0.1));
-        assert!(!condition.holds(0.11));
         assert_eq!(serde_json::to_value(&condition).unwrap(), value);
         assert_eq!(
-            condition.to_string(),
-            "order: share of good answers, 0 to 60 s from the shock's end"
+            condition.window.to_string(),
+            "0 to 60 s from the shock's end"
         );
+        let min = condition.min.unwrap();
+        assert_eq!(min.number(&Calibrated::new()), None);
+        let two = Calibrated::from([("cores".to_owned(), 2.0)]);
+        assert_eq!(min.number(&two), Some(4.0));
     }
 
     #[test]
     fn what_cannot_be_judged_is_refused() {
         for (value, complaint) in [
+            (json!({"signal": "a", "min": 1, "why": ""}), "exactly one"),
             (
-                json!({"signal": "bank_queue_depth", "min": 1, "why": ""}),
+                json!({"signal": "a", "since_fix_s": [0, 1], "since_shock_end_s": [0, 1], "min": 1, "why": ""}),
                 "exactly one",
             ),
             (
-                json!({"signal": "bank_queue_depth", "since_fix_s": [0, 1], "since_shock_end_s": [0, 1], "min": 1, "why": ""}),
-                "exactly one",
-            ),
-            (
-                json!({"signal": "bank_queue_depth", "since_fix_s": [1, 1], "min": 1, "why": ""}),
+                json!({"signal": "a", "since_fix_s": [1, 1], "min": 1, "why": ""}),
                 "ends after",
             ),
             (
-                json!({"signal": "bank_queue_depth", "since_fix_s": [0, 1], "why": ""}),
+                json!({"signal": "a", "since_fix_s": [0, 1], "why": ""}),
                 "min, max",
             ),
             (
-                json!({"signal": "goodput_ratio", "since_fix_s": [0, 1], "min": 1, "why": ""}),
-                "journey goes",
-            ),
-            (
-                json!({"signal": "goodput", "since_fix_s": [0, 1], "min": 1, "why": ""}),
-                "goodput_ratio",
+                json!({"signal": "a", "since_fix_s": [0, 1], "min": "1", "why": ""}),
+                "a number, or",
             ),
         ] {
             let error = read(value).unwrap_err();

@@ -9,8 +9,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::condition::Condition;
-use super::format::{Drill, Experiment, Fix, Load, OptionName, Shock};
-use super::plan::Leg;
+use super::format::{Action, Drill, Expectation, Experiment, Load, OptionName, Shock};
 
 /// What a load tool needs of a drill.
 #[derive(Debug, Serialize)]
@@ -22,7 +21,9 @@ struct Exported<'a> {
     masks: Vec<&'a str>,
     load: &'a Load,
     shock: &'a [Shock],
-    fix: &'a [Fix],
+    fix: &'a [Action],
+    /// What a tool must ask `/api/v1` for before it can send the shock, by name.
+    calibrate: BTreeMap<&'a str, String>,
     /// How long each stretch lasts, in seconds.
     seconds: Seconds,
     bounds: Bounds<'a>,
@@ -58,11 +59,7 @@ pub(super) fn json(drills: &[Drill]) -> Result<String, String> {
 fn exported(drill: &Drill) -> Exported<'_> {
     let experiment = &drill.experiment;
     // A leg watches for as long as its own bounds ask; a tool that flies either takes the longer one.
-    let legs = [OptionName::Poor, OptionName::Sound].map(|option| Leg {
-        drill,
-        option,
-        fix: true,
-    });
+    let watch_s = [OptionName::Poor, OptionName::Sound].map(|option| experiment.watch_s(option));
     Exported {
         title: &experiment.title,
         poor: &experiment.poor,
@@ -70,18 +67,15 @@ fn exported(drill: &Drill) -> Exported<'_> {
         load: &experiment.load,
         shock: &experiment.shock,
         fix: &experiment.fix,
+        calibrate: experiment.calibrations().collect(),
         seconds: Seconds {
-            steady: longest(legs, Leg::steady_s),
-            shock: longest(legs, Leg::shock_s),
-            watch: longest(legs, Leg::watch_s),
-            recover: longest(legs, Leg::recover_s),
+            steady: experiment.steady_s(),
+            shock: experiment.shock_s(),
+            watch: watch_s.into_iter().fold(0.0, f64::max),
+            recover: experiment.recover_s(),
         },
         bounds: bounds(experiment),
     }
-}
-
-fn longest<'a>(legs: [Leg<'a>; 2], length_s: fn(Leg<'a>) -> f64) -> f64 {
-    legs.map(length_s).into_iter().fold(0.0, f64::max)
 }
 
 fn bounds(experiment: &Experiment) -> Bounds<'_> {
@@ -93,14 +87,28 @@ fn bounds(experiment: &Experiment) -> Bounds<'_> {
     } = experiment;
     Bounds {
         both: of_users(steady).chain(of_users(prove)).collect(),
-        poor: of_users(&harm_bounds.poor.must).collect(),
+        poor: of_users(of_leg(harm_bounds.poor.as_ref())).collect(),
         sound: of_users(&harm_bounds.sound.must).collect(),
-        fixed: of_users(&harm_bounds.fixed.must).collect(),
+        fixed: of_users(of_leg(harm_bounds.fixed.as_ref())).collect(),
     }
 }
 
+fn of_leg(leg: Option<&Expectation>) -> &[Condition] {
+    leg.map_or(&[], |leg| &leg.must)
+}
+
+/// The signals that a load tool measures itself.
+const MEASURED: [&str; 5] = [
+    "goodput_ratio",
+    "offered_per_s",
+    "good_per_s",
+    "p99_s",
+    "good_p99_s",
+];
+
+/// The bounds on these.
 fn of_users(conditions: &[Condition]) -> impl Iterator<Item = &Condition> {
-    let users = |condition: &&Condition| condition.signal.is_of_a_journey();
+    let users = |condition: &&Condition| MEASURED.contains(&condition.signal.as_str());
     conditions.iter().filter(users)
 }
 
@@ -108,6 +116,7 @@ fn of_users(conditions: &[Condition]) -> impl Iterator<Item = &Condition> {
 mod tests {
     use serde_json::Value;
 
+    use super::super::format::Harm;
     use super::super::{all, export};
 
     #[test]
@@ -127,7 +136,8 @@ mod tests {
             let one = &exported[&drill.experiment.id];
             assert_eq!(one["load"]["rate"], drill.experiment.load.rate);
             assert!(one["seconds"]["steady"].as_f64() > Some(0.0));
-            for leg in ["both", "poor", "sound", "fixed"] {
+            let seen = drill.experiment.harm == Harm::Users;
+            for leg in ["both", "poor", "sound", "fixed"].iter().filter(|_| seen) {
                 let bounds = one["bounds"][leg].as_array().unwrap();
                 assert!(!bounds.is_empty(), "{leg} has no bound that users can see");
                 let mut journeys = bounds.iter().map(|bound| &bound["journey"]);

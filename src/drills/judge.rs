@@ -1,18 +1,18 @@
-//! The judgement on a run: a function of what was seen.
+//! The judgement: what must be, what was measured, and what follows from all of it.
 //!
-//! It can be made again from a record, and it is tested without a lab. It keeps two failures apart. A run
-//! whose world was not as the drill needs it (too slow a machine, a shock that did not arrive) is invalid and
-//! says nothing about the choice; a run in a good world that went another way than the file says is not as
-//! expected.
+//! It keeps two failures apart. A run whose world was not as the drill needs it (too slow a machine, a shock
+//! that did not arrive) is invalid and says nothing about the choice; a run in a good world that went another
+//! way than the file says is not as expected.
 
-use serde::Serialize;
+use std::collections::BTreeMap;
 
-use super::condition::{Condition, Marks};
-use super::plan::{Leg, WARM_UP_MAX_S};
-use super::seen::Observations;
+use serde::{Deserialize, Serialize};
+
+use super::format::{Alerts, ExpectedAlert};
+use super::prometheus::Firing;
 
 /// What came of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// What the file says.
@@ -23,37 +23,114 @@ pub enum Verdict {
     Invalid,
 }
 
-/// The part of the drill to which a condition belongs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// What a check is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
     /// Before the shock.
     Steady,
+    /// What this machine can do.
+    Calibrate,
     /// The shock was delivered, the machine kept up.
     Prove,
     /// What came of it.
     HarmBounds,
+    /// Which alerts fired.
+    Alerts,
+    /// The fix cured.
+    Fixed,
+    /// The fixed lab met the shock again.
+    Replay,
+    /// What looks like a cure was none.
+    Rejected,
 }
 
-/// A condition and what was measured.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Judged {
-    /// To which part it belongs.
+/// Something that must be, and what was.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    /// What it is about.
     pub part: Part,
-    /// The condition.
-    #[serde(flatten)]
-    pub condition: Condition,
+    /// What was looked at, in words.
+    pub says: String,
+    /// The question that was asked of the metrics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expr: Option<String>,
+    /// For which second it was asked, since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_s: Option<f64>,
+    /// The least that is allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    /// The most that is allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
     /// What was measured; none if it could not be.
     pub measured: Option<f64>,
-    /// Whether the condition holds.
+    /// Whether it is as it must be.
     pub held: bool,
+    /// Where the bounds come from, in a sentence.
+    pub why: String,
+    /// What it was made from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub because: Vec<Check>,
 }
 
-impl std::fmt::Display for Judged {
+impl Check {
+    /// A check of a number against its bounds; what was not measured does not hold.
+    pub(super) fn of(
+        part: Part,
+        says: String,
+        (min, max): (Option<f64>, Option<f64>),
+        measured: Option<f64>,
+        why: &str,
+    ) -> Self {
+        let within = |number: f64| {
+            min.is_none_or(|min| number >= min) && max.is_none_or(|max| number <= max)
+        };
+        Self {
+            part,
+            says,
+            expr: None,
+            at_s: None,
+            min,
+            max,
+            measured,
+            held: measured.is_some_and(within),
+            why: why.into(),
+            because: Vec::new(),
+        }
+    }
+
+    /// Whether the run says nothing because of it.
+    fn voids(&self) -> bool {
+        let of_the_world = matches!(self.part, Part::Steady | Part::Calibrate | Part::Prove);
+        let unseen = self.expr.is_some() && self.measured.is_none();
+        unseen || (of_the_world && !self.held) || self.because.iter().any(Self::is_unseen)
+    }
+
+    fn is_unseen(&self) -> bool {
+        self.expr.is_some() && self.measured.is_none()
+    }
+
+    fn reason(&self) -> String {
+        let because: Vec<_> = self.because.iter().map(ToString::to_string).collect();
+        let because = because.join("; ");
+        let between = if because.is_empty() { "" } else { " (" };
+        let end = if because.is_empty() { "" } else { ")" };
+        format!("{self}{between}{because}{end}. {}", self.why)
+    }
+}
+
+impl std::fmt::Display for Check {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let measured = self.measured.map_or("not measured".into(), number);
-        let bounds = self.condition.bounds();
-        write!(f, "{}: {measured} ({bounds})", self.condition)
+        let bounds = match (self.min.map(number), self.max.map(number)) {
+            (Some(min), Some(max)) => format!("must be {min} to {max}"),
+            (Some(min), None) => format!("must be at least {min}"),
+            (None, Some(max)) => format!("must be at most {max}"),
+            (None, None) => return f.write_str(&self.says),
+        };
+        write!(f, "{}: {measured} ({bounds})", self.says)
     }
 }
 
@@ -65,65 +142,29 @@ pub(super) fn number(value: f64) -> String {
         1.0.. => 2,
         _ => 3,
     };
-    format!("{value:.digits$}")
-}
-
-/// The marks as if the shock began where the last settled second ends.
-pub(super) fn steady_marks(seen: &Observations) -> Marks {
-    let now_s = seen.settled_s().unwrap_or_default();
-    Marks {
-        shock_begin_s: now_s,
-        shock_end_s: now_s,
-        fix_s: None,
+    let text = format!("{value:.digits$}");
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').into()
+    } else {
+        text
     }
 }
 
-/// The steady conditions, as if the shock began where the last settled second ends.
-pub(super) fn judge_steady(leg: Leg<'_>, seen: &Observations) -> Vec<Judged> {
-    let marks = steady_marks(seen);
-    let steady = leg.conditions().filter(|(part, _)| *part == Part::Steady);
-    judge(steady, &marks, seen)
-}
-
-pub(super) fn judge<'a>(
-    conditions: impl Iterator<Item = (Part, &'a Condition)>,
-    marks: &Marks,
-    seen: &Observations,
-) -> Vec<Judged> {
-    let one = |(part, condition): (Part, &Condition)| {
-        let window = condition.window.on(marks);
-        let measured = window.and_then(|(from_s, to_s)| {
-            seen.measure(condition.signal, condition.journey, from_s, to_s)
-        });
-        Judged {
-            part,
-            condition: condition.clone(),
-            measured,
-            held: measured.is_some_and(|measured| condition.holds(measured)),
-        }
-    };
-    conditions.map(one).collect()
-}
-
-pub(super) fn verdict(conditions: &[Judged], was_steady: bool) -> (Verdict, Vec<String>) {
-    let reason = |judged: &Judged| format!("{judged}. {}", judged.condition.why);
-    if !was_steady {
-        let unmet = conditions.iter().filter(|judged| !judged.held).map(reason);
-        let first = format!("The lab was not steady within {WARM_UP_MAX_S:.0} s.");
+/// What all of the checks say together, and why, a sentence each.
+pub(super) fn verdict<'a>(
+    checks: impl Iterator<Item = &'a Check> + Clone,
+) -> (Verdict, Vec<String>) {
+    let voids: Vec<_> = checks.clone().filter(|check| check.voids()).collect();
+    if !voids.is_empty() {
         return (
             Verdict::Invalid,
-            std::iter::once(first).chain(unmet).collect(),
+            voids.into_iter().map(Check::reason).collect(),
         );
     }
-    let voids = |judged: &&Judged| {
-        judged.measured.is_none() || (!judged.held && judged.part != Part::HarmBounds)
-    };
-    let invalid: Vec<String> = conditions.iter().filter(voids).map(reason).collect();
-    if !invalid.is_empty() {
-        return (Verdict::Invalid, invalid);
-    }
-    let unmet = conditions.iter().filter(|judged| !judged.held);
-    let unmet: Vec<String> = unmet.map(reason).collect();
+    let unmet: Vec<_> = checks
+        .filter(|check| !check.held)
+        .map(Check::reason)
+        .collect();
     if unmet.is_empty() {
         (Verdict::AsExpected, unmet)
     } else {
@@ -131,179 +172,217 @@ pub(super) fn verdict(conditions: &[Judged], was_steady: bool) -> (Verdict, Vec<
     }
 }
 
+/// Whether what looks like a cure was none: it must break a bound of the oracle.
+pub(super) fn rejected(action: &str, why: &str, oracle: Vec<Check>) -> Check {
+    let cures = oracle.iter().all(|check| check.held);
+    let broken = oracle.iter().filter(|check| !check.held);
+    let broken: Vec<_> = broken.map(ToString::to_string).collect();
+    let says = if cures {
+        format!("{action}: it cures, and must not")
+    } else {
+        format!("{action} is no cure: {}", broken.join("; "))
+    };
+    Check {
+        because: oracle,
+        held: !cures,
+        ..Check::of(Part::Rejected, says, (None, None), None, why)
+    }
+}
+
+impl ExpectedAlert {
+    /// Whether this is the one.
+    #[must_use]
+    pub fn is(&self, firing: &Firing) -> bool {
+        let has = |(key, value): (&String, &String)| firing.label(key) == value;
+        firing.name == self.name && self.labels.iter().all(has)
+    }
+
+    /// Its name, with the labels that are asked for.
+    #[must_use]
+    pub fn title(&self) -> String {
+        let labels: Vec<_> = self.labels.values().map(String::as_str).collect();
+        if labels.is_empty() {
+            self.name.clone()
+        } else {
+            format!("{} ({})", self.name, labels.join(", "))
+        }
+    }
+}
+
+impl Alerts {
+    /// Whether this alert belongs to the drill.
+    pub(super) fn expects(&self, firing: &Firing) -> bool {
+        self.expected.iter().any(|expected| expected.is(firing))
+    }
+}
+
+/// Each expected alert fires in its time from `begin_s` on.
+pub(super) fn expected(alerts: &Alerts, fired: &[Firing], begin_s: f64) -> Vec<Check> {
+    let check = |expected: &ExpectedAlert| {
+        let those = fired.iter().filter(|firing| expected.is(firing));
+        let first_s = those.map(|firing| firing.from_s - begin_s).reduce(f64::min);
+        Check::of(
+            Part::Alerts,
+            format!("{} fires after so many seconds", expected.title()),
+            (Some(0.0), Some(expected.within_s)),
+            first_s,
+            "An alert that comes too late, or never, leaves the users to tell you.",
+        )
+    };
+    alerts.expected.iter().map(check).collect()
+}
+
+/// None of `unwanted` fired.
+pub(super) fn silent(part: Part, what: &str, unwanted: &[&Firing], why: &str) -> Check {
+    let named: Vec<_> = unwanted.iter().map(ToString::to_string).collect();
+    let named = if named.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", named.join(", "))
+    };
+    Check::of(
+        part,
+        format!("{what}{named}"),
+        (None, Some(0.0)),
+        Some(unwanted.len() as f64),
+        why,
+    )
+}
+
+/// The alerts of `fired` that page and that nobody foresaw.
+pub(super) fn unforeseen<'a>(
+    alerts: &Alerts,
+    allowed: &BTreeMap<String, String>,
+    with_expected: bool,
+    fired: &'a [Firing],
+) -> Vec<&'a Firing> {
+    let foreseen = |firing: &Firing| {
+        allowed.contains_key(&firing.name) || (with_expected && alerts.expects(firing))
+    };
+    fired
+        .iter()
+        .filter(|firing| firing.pages() && !foreseen(firing))
+        .collect()
+}
+
+impl std::fmt::Display for Firing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let keys = ["journey", "slo", "role", "queue", "peer"];
+        let labels = keys.map(|key| self.label(key));
+        let labels: Vec<_> = labels
+            .into_iter()
+            .filter(|label| !label.is_empty())
+            .collect();
+        write!(f, "{}[{}]", self.name, labels.join(" "))
+    }
+}
+
 #[cfg(test)]
-pub(super) mod tests {
-    use super::super::world::World;
-    use super::super::{OptionName, Record, find};
+mod tests {
     use super::*;
 
-    /// A run of the first drill in a world that behaves as the drill says.
-    pub(in super::super) fn run(world: World, option: OptionName, fix: bool) -> Record {
-        let world = World {
-            poor: option == OptionName::Poor,
-            fix_s: fix.then_some(110.0),
-            ..world
-        };
-        judged(world, option, fix)
+    fn check(part: Part, measured: Option<f64>) -> Check {
+        Check {
+            expr: Some("a".into()),
+            ..Check::of(part, "a".into(), (Some(1.0), Some(2.0)), measured, "b")
+        }
     }
 
-    /// A run of 160 s whose shock lasts from 40 to 44 s, and whose fix comes at 110 s.
-    fn judged(world: World, option: OptionName, fix: bool) -> Record {
-        let drill = find("after-the-spike").unwrap();
-        let marks = Marks {
-            shock_begin_s: 40.0,
-            shock_end_s: 44.0,
-            fix_s: fix.then_some(110.0),
-        };
-        let world = World {
-            shock: Some((40.0, 44.0)),
-            ..world
-        };
-        let leg = Leg { drill, option, fix };
-        Record::new(leg, 1, Some(marks), Vec::new(), world.observe(160))
+    fn firing(name: &str, severity: &str, from_s: f64) -> Firing {
+        let labels = [("severity", severity), ("journey", "order")];
+        let owned = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        Firing {
+            name: name.into(),
+            labels: owned.into(),
+            from_s,
+            to_s: from_s + 5.0,
+        }
     }
 
-    fn said(record: &Record) -> String {
-        format!("{:?}: {}", record.verdict, record.reasons.join(" "))
+    fn alerts() -> Alerts {
+        let expected = ExpectedAlert {
+            name: "Burn".into(),
+            labels: BTreeMap::from([("journey".into(), "order".into())]),
+            within_s: 20.0,
+        };
+        Alerts {
+            expected: vec![expected],
+            allowed: BTreeMap::from([("Other".into(), "It may.".into())]),
+            ..Alerts::default()
+        }
     }
 
     #[test]
-    fn an_outage_that_outlives_its_shock_is_what_the_poor_option_is_about() {
-        let record = run(World::HEALTHY, OptionName::Poor, false);
-        assert_eq!(said(&record), "AsExpected: ");
-        let record = run(World::HEALTHY, OptionName::Poor, true);
-        assert_eq!(said(&record), "AsExpected: ");
-    }
-
-    #[test]
-    fn the_sound_option_heals_by_itself() {
-        let record = run(World::HEALTHY, OptionName::Sound, false);
-        assert_eq!(said(&record), "AsExpected: ");
-    }
-
-    #[test]
-    fn a_poor_option_that_heals_is_not_as_expected() {
-        let record = judged(World::HEALTHY, OptionName::Poor, false);
-        assert_eq!(record.verdict, Verdict::NotAsExpected);
-        assert!(said(&record).contains("order: share of good answers, 0 to 60 s"));
-    }
-
-    #[test]
-    fn a_sound_option_that_stays_down_is_not_as_expected() {
-        let poor = World {
-            poor: true,
-            ..World::HEALTHY
-        };
-        let record = judged(poor, OptionName::Sound, false);
-        assert_eq!(record.verdict, Verdict::NotAsExpected);
-    }
-
-    #[test]
-    fn a_fix_that_does_not_cure_is_not_as_expected() {
-        let poor = World {
-            poor: true,
-            ..World::HEALTHY
-        };
-        let record = judged(poor, OptionName::Poor, true);
-        assert_eq!(record.verdict, Verdict::NotAsExpected);
-        assert!(said(&record).contains("15 to 45 s from the fix"));
+    fn a_bad_world_is_not_a_bad_option() {
+        for part in [Part::Steady, Part::Calibrate, Part::Prove] {
+            let checks = [check(part, Some(3.0)), check(Part::HarmBounds, Some(3.0))];
+            assert_eq!(verdict(checks.iter()).0, Verdict::Invalid);
+        }
+        for part in [Part::HarmBounds, Part::Fixed, Part::Replay, Part::Alerts] {
+            let (verdict, reasons) = verdict([check(part, Some(3.0))].iter());
+            assert_eq!(verdict, Verdict::NotAsExpected);
+            assert_eq!(reasons, ["a: 3 (must be 1 to 2). b"]);
+        }
     }
 
     #[test]
     fn what_was_not_measured_makes_the_run_invalid() {
-        let mut seen = World {
-            shock: Some((40.0, 44.0)),
-            poor: true,
-            ..World::HEALTHY
-        }
-        .observe(160);
-        for sample in &mut seen.samples {
-            sample.attempts = None;
-        }
-        let judged = run(World::HEALTHY, OptionName::Poor, false);
-        let leg = Leg {
-            drill: find("after-the-spike").unwrap(),
-            option: OptionName::Poor,
-            fix: false,
-        };
-        let record = Record::new(leg, 1, judged.marks, Vec::new(), seen);
-        assert_eq!(record.verdict, Verdict::Invalid);
-        assert!(said(&record).contains("attempts per order"));
-        assert!(said(&record).contains("not measured"));
+        let unseen = [check(Part::HarmBounds, None)];
+        assert_eq!(verdict(unseen.iter()).0, Verdict::Invalid);
+        let rejected = rejected("restart shop", "", unseen.into());
+        assert_eq!(verdict([rejected].iter()).0, Verdict::Invalid);
     }
 
     #[test]
-    fn a_world_that_is_not_what_the_drill_needs_makes_the_run_invalid() {
-        for (world, reason) in [
-            (
-                World {
-                    bank: 40.0,
-                    ..World::HEALTHY
-                },
-                "charges a second while some waited",
-            ),
-            (
-                World {
-                    late: 0.02,
-                    ..World::HEALTHY
-                },
-                "started over 100 ms late",
-            ),
-            (
-                World {
-                    spike: 30.0,
-                    ..World::HEALTHY
-                },
-                "order: offered a second, 0 to 4 s",
-            ),
-        ] {
-            for option in [OptionName::Poor, OptionName::Sound] {
-                let record = run(world, option, false);
-                assert_eq!(record.verdict, Verdict::Invalid, "{}", said(&record));
-                assert!(said(&record).contains(reason), "{}", said(&record));
-            }
-        }
+    fn what_is_no_cure_must_break_a_bound() {
+        let good = check(Part::Fixed, Some(1.5));
+        let bad = check(Part::Fixed, Some(0.5));
+        let none = rejected("restart shop", "", vec![good.clone(), bad]);
+        assert_eq!(verdict([none].iter()).0, Verdict::AsExpected);
+        let cure = rejected("restart shop", "", vec![good]);
+        let (verdict, reasons) = verdict([cure].iter());
+        assert_eq!(verdict, Verdict::NotAsExpected);
+        assert!(reasons[0].contains("it cures"), "{reasons:?}");
     }
 
     #[test]
-    fn a_lab_that_was_never_steady_is_judged_on_that_alone() {
-        let drill = find("after-the-spike").unwrap();
-        let leg = Leg {
-            drill,
-            option: OptionName::Poor,
-            fix: false,
-        };
-        let world = World {
-            late: 0.5,
-            ..World::HEALTHY
-        };
-        let record = Record::new(leg, 1, None, Vec::new(), world.observe(90));
-        assert_eq!(record.verdict, Verdict::Invalid);
-        assert!(
-            said(&record).contains("not steady within 90 s"),
-            "{}",
-            said(&record)
-        );
-        assert!(
-            record
-                .conditions
+    fn an_alert_must_come_in_time() {
+        let at = |from_s| expected(&alerts(), &[firing("Burn", "critical", from_s)], 100.0);
+        assert!(at(120.0)[0].held);
+        assert!(!at(121.0)[0].held);
+        assert!(!expected(&alerts(), &[firing("Other", "critical", 101.0)], 100.0)[0].held);
+        // One that never fires is a finding and not a bad world.
+        let never = expected(&alerts(), &[], 100.0);
+        assert_eq!(verdict(never.iter()).0, Verdict::NotAsExpected);
+    }
+
+    #[test]
+    fn a_page_that_nobody_foresaw_is_named() {
+        let fired = [
+            firing("Burn", "critical", 101.0),
+            firing("Other", "critical", 102.0),
+            firing("Third", "critical", 103.0),
+            firing("Fourth", "warning", 104.0),
+        ];
+        let alerts = alerts();
+        let names = |allowed, with_expected| {
+            let those = unforeseen(&alerts, allowed, with_expected, &fired);
+            those
                 .iter()
-                .all(|judged| judged.part == Part::Steady)
-        );
-    }
-
-    #[test]
-    fn a_record_can_be_written_as_json() {
-        let record = run(World::HEALTHY, OptionName::Poor, true);
-        let value = serde_json::to_value(&record).unwrap();
-        assert_eq!(value["verdict"], "as_expected");
-        assert_eq!(value["option"], "poor");
-        assert_eq!(value["conditions"][0]["signal"], "offered_per_s");
-        assert_eq!(value["conditions"][0]["since_shock_begin_s"][0], -20.0);
-        assert_eq!(value["conditions"][0]["measured"], 30.0);
+                .map(|one| one.name.as_str())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names(&alerts.allowed, true), ["Third"]);
         assert_eq!(
-            value["observations"]["seconds"][0]["journeys"]["order"]["offered"],
-            30
+            names(&alerts.allowed_sound, false),
+            ["Burn", "Other", "Third"]
+        );
+        let third = [&fired[2]];
+        let check = silent(Part::Alerts, "pages", &third, "");
+        assert!(!check.held);
+        assert_eq!(
+            check.to_string(),
+            "pages (Third[order]): 1 (must be at most 0)"
         );
     }
 }

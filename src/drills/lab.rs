@@ -1,59 +1,92 @@
 //! A running lab, as a drill acts on it: through the control planes of its roles, and in no other way.
 //!
-//! Whatever is done here is written down first, and [`Lab::roll_back`] takes all of it back, also after an
-//! error. Should this process die before that, every choice and every shock ends by its own time to live.
+//! Whatever is set here has a lease of [`LEASE_S`] that is renewed while the drill goes on, so that a lab whose
+//! drill was killed is as it was half a minute later; the roles see to that. What is set is written down first,
+//! and [`Lab::roll_back`] takes all of it back, also after an error.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use super::condition::Journey;
-use super::format::{Load, OptionName, RoleName, Shock};
-use super::seen::{P99, Second};
-use super::signals::whole_seconds;
-use super::text_format::Scrape;
+use super::condition::Calibrated;
+use super::format::{Action, Load, OptionName, RoleName, Shock};
+use super::prometheus::Metrics;
 use crate::http::Client;
 
-/// Where the control planes of a lab are, as base URLs (`http://127.0.0.1:9464`).
+/// For how long a role keeps what a drill set, unless the drill says again that it wants it.
+const LEASE_S: f64 = 30.0;
+
+/// How often it says so.
+const RENEW: Duration = Duration::from_secs(8);
+
+/// How long a process may take to end, or to be ready again.
+const RESTART_MAX: Duration = Duration::from_secs(30);
+
+/// How long it may take until all roles of a lab are scraped.
+const DISCOVER_MAX: Duration = Duration::from_secs(10);
+
+/// Where a lab is, as base URLs (`http://127.0.0.1:9464`).
 #[derive(Debug, Clone)]
 pub struct LabAddresses {
-    /// The users'.
-    pub traffic_control: String,
-    /// The shop's.
-    pub shop_control: String,
-    /// Those of payments, one for each replica.
-    pub payments_controls: Vec<String>,
+    /// Who is asked for metrics, under `/api/v1`.
+    pub metrics: String,
+    /// The control plane of the users.
+    pub traffic: String,
+    /// The control plane of the shop.
+    pub shop: String,
+    /// The control planes of payments, one for each replica.
+    pub payments: Vec<String>,
     /// The token that they ask for.
     pub token: Option<String>,
 }
 
-/// The metrics of every role at about the same time.
-#[derive(Debug)]
-pub(super) struct Scrapes {
-    pub(super) shop: Scrape,
-    pub(super) payments: Vec<Scrape>,
-    pub(super) traffic: Scrape,
-}
+impl LabAddresses {
+    /// The lab that is scraped by whoever answers at `metrics`: the console of a lab, or a Prometheus. It may have
+    /// been started a moment ago.
+    pub async fn discover(metrics: &str, token: Option<&str>) -> Result<Self, String> {
+        let deadline = Instant::now() + DISCOVER_MAX;
+        loop {
+            let found = Self::look(metrics, token).await;
+            if found.is_ok() || Instant::now() > deadline {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
 
-/// What the users report.
-#[derive(Debug, Deserialize)]
-pub(super) struct Report {
-    /// Seconds since the users' process started.
-    pub(super) now_s: f64,
-    /// The settled seconds that were asked for.
-    pub(super) seconds: Vec<Second>,
-}
+    async fn look(metrics: &str, token: Option<&str>) -> Result<Self, String> {
+        let targets = Metrics::new(metrics, token).targets().await?;
+        let controls = |role: RoleName| -> Vec<String> {
+            let targets = targets.iter().filter(|target| target.role == role.name());
+            targets.map(|target| target.control.clone()).collect()
+        };
+        let only = |role: RoleName| match controls(role).as_slice() {
+            [one] => Ok(one.clone()),
+            all => Err(format!(
+                "{metrics} scrapes {} targets with the label role=\"{}\"; a drill needs one",
+                all.len(),
+                role.name()
+            )),
+        };
+        Ok(Self {
+            metrics: metrics.into(),
+            traffic: only(RoleName::Traffic)?,
+            shop: only(RoleName::Shop)?,
+            payments: controls(RoleName::Payments),
+            token: token.map(str::to_owned),
+        })
+    }
 
-#[derive(Debug, Deserialize)]
-struct Totals {
-    journeys: BTreeMap<String, Quantiles>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Quantiles {
-    p99_s: Option<f64>,
+    fn controls(&self, role: RoleName) -> &[String] {
+        match role {
+            RoleName::Shop => std::slice::from_ref(&self.shop),
+            RoleName::Traffic => std::slice::from_ref(&self.traffic),
+            RoleName::Payments => &self.payments,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -67,12 +100,14 @@ struct ChoiceStatus {
     option: OptionName,
 }
 
-/// How one thing is taken back.
+/// Something that is set at a role.
 #[derive(Debug, Clone, PartialEq)]
-struct Undo {
-    method: Method,
+struct Held {
     url: String,
-    body: Option<Value>,
+    /// Said again and again, with a lease.
+    wanted: Value,
+    /// How it is taken back.
+    back: (Method, Option<Value>),
 }
 
 /// A lab and what was done to it.
@@ -80,7 +115,10 @@ struct Undo {
 pub(super) struct Lab<'a> {
     client: Client,
     at: &'a LabAddresses,
-    undo: Vec<Undo>,
+    held: Vec<Held>,
+    /// Where shocks were begun: they end by themselves, but not all of them that soon.
+    shocks: Vec<String>,
+    renewed: Instant,
 }
 
 impl<'a> Lab<'a> {
@@ -88,19 +126,18 @@ impl<'a> Lab<'a> {
         Self {
             client: Client::new(),
             at,
-            undo: Vec::new(),
+            held: Vec::new(),
+            shocks: Vec::new(),
+            renewed: Instant::now(),
         }
     }
 
-    async fn put(&self, url: &str, body: &Value) -> Result<(), String> {
+    async fn send(&self, method: Method, url: &str, body: Option<&Value>) -> Result<(), String> {
         let token = self.at.token.as_deref();
-        let answer = self
-            .client
-            .control(Method::PUT, url, Some(body), token)
-            .await;
+        let answer = self.client.control(method.clone(), url, body, token).await;
         answer
             .map(drop)
-            .map_err(|error| format!("PUT {url} failed: {error}"))
+            .map_err(|error| format!("{method} {url} failed: {error}"))
     }
 
     async fn get<T: serde::de::DeserializeOwned>(&self, url: &str) -> Result<T, String> {
@@ -110,136 +147,187 @@ impl<'a> Lab<'a> {
 
     /// Refuses a lab in which a choice is poor already: two causes at once prove nothing about either.
     pub(super) async fn require_all_sound(&self) -> Result<(), String> {
-        let url = format!("{}/choices", self.at.shop_control);
-        let Choices { choices } = self.get(&url).await?;
-        match choices
-            .iter()
-            .find(|choice| choice.option == OptionName::Poor)
+        for control in [&self.at.shop, &self.at.traffic]
+            .into_iter()
+            .chain(&self.at.payments)
         {
-            None => Ok(()),
-            Some(choice) => Err(format!(
-                "{} is poor in this lab, and a drill begins with every choice sound",
-                choice.name
-            )),
-        }
-    }
-
-    /// Sets a choice for at most `ttl_s`; it is sound again after the roll-back.
-    pub(super) async fn set_choice(
-        &mut self,
-        choice: &str,
-        option: OptionName,
-        ttl_s: f64,
-    ) -> Result<(), String> {
-        let url = format!("{}/choices/{choice}", self.at.shop_control);
-        let back = json!({ "option": OptionName::Sound.name() });
-        self.remember(Method::PUT, &url, Some(back));
-        let body = json!({ "option": option.name(), "ttl_s": ttl_s });
-        self.put(&url, &body).await
-    }
-
-    /// Sets what users do; what they did before is restored by the roll-back.
-    pub(super) async fn set_load(&mut self, load: &Load) -> Result<(), String> {
-        let url = format!("{}/load", self.at.traffic_control);
-        let before: Value = self.get(&url).await?;
-        let back = json!({ "rate": before["rate"], "mix": before["mix"] });
-        self.remember(Method::PUT, &url, Some(back));
-        self.put(&url, &json!(load)).await
-    }
-
-    /// Begins a shock, at every replica of its role.
-    pub(super) async fn begin_shock(&mut self, shock: &Shock) -> Result<(), String> {
-        let at = self.at;
-        let controls = match shock.role {
-            RoleName::Shop => std::slice::from_ref(&at.shop_control),
-            RoleName::Traffic => std::slice::from_ref(&at.traffic_control),
-            RoleName::Payments => at.payments_controls.as_slice(),
-        };
-        let mut body = json!(shock.parameters);
-        body["ttl_s"] = json!(shock.ttl_s);
-        for control in controls {
-            let url = format!("{control}/shocks/{}", shock.name);
-            self.remember(Method::DELETE, &url, None);
-            self.put(&url, &body).await?;
+            let Choices { choices } = self.get(&format!("{control}/choices")).await?;
+            let poor = choices.iter().find(|one| one.option == OptionName::Poor);
+            if let Some(choice) = poor {
+                return Err(format!(
+                    "{} is poor in this lab, and a drill begins and ends with every choice sound",
+                    choice.name
+                ));
+            }
         }
         Ok(())
     }
 
-    /// The first note about a URL counts: it leads back to how the lab was found.
-    fn remember(&mut self, method: Method, url: &str, body: Option<Value>) {
-        if !self.undo.iter().any(|undo| undo.url == url) {
-            let url = url.to_owned();
-            self.undo.push(Undo { method, url, body });
+    /// Deploys an option; the choice is sound again after the roll-back.
+    pub(super) async fn set_choice(
+        &mut self,
+        choice: &str,
+        option: OptionName,
+    ) -> Result<(), String> {
+        let url = format!("{}/choices/{choice}", self.at.shop);
+        let sound = json!({ "option": OptionName::Sound.name() });
+        let wanted = json!({ "option": option.name() });
+        self.hold(url, wanted, (Method::PUT, Some(sound))).await
+    }
+
+    /// Sets what users do; what they did before is restored by the roll-back.
+    pub(super) async fn set_load(&mut self, load: &Load) -> Result<(), String> {
+        let url = format!("{}/load", self.at.traffic);
+        self.hold(url, json!(load), (Method::DELETE, None)).await
+    }
+
+    /// The first note about a URL says how the lab was found; the last one, what is wanted.
+    async fn hold(
+        &mut self,
+        url: String,
+        wanted: Value,
+        back: (Method, Option<Value>),
+    ) -> Result<(), String> {
+        match self.held.iter_mut().find(|held| held.url == url) {
+            Some(held) => held.wanted = wanted.clone(),
+            None => self.held.push(Held {
+                url: url.clone(),
+                wanted: wanted.clone(),
+                back,
+            }),
         }
+        self.lease(&url, &wanted).await
+    }
+
+    async fn lease(&self, url: &str, wanted: &Value) -> Result<(), String> {
+        let mut body = wanted.clone();
+        body["ttl_s"] = json!(LEASE_S);
+        self.send(Method::PUT, url, Some(&body)).await
+    }
+
+    /// Renews the leases when that is due.
+    pub(super) async fn renew(&mut self) -> Result<(), String> {
+        if self.renewed.elapsed() < RENEW {
+            return Ok(());
+        }
+        for held in &self.held {
+            self.lease(&held.url, &held.wanted).await?;
+        }
+        self.renewed = Instant::now();
+        Ok(())
+    }
+
+    /// Begins a shock, at every replica of its role. One without an end of its own goes on until it is ended.
+    pub(super) async fn begin_shock(
+        &mut self,
+        shock: &Shock,
+        calibrated: &Calibrated,
+        endless: bool,
+    ) -> Result<(), String> {
+        let mut wanted = json!({});
+        for (name, amount) in &shock.parameters {
+            let number = amount.number(calibrated);
+            wanted[name] = json!(number.ok_or_else(|| format!("{name} was not calibrated"))?);
+        }
+        for control in self.at.controls(shock.role) {
+            let url = format!("{control}/shocks/{}", shock.name);
+            if endless {
+                self.hold(url, wanted.clone(), (Method::DELETE, None))
+                    .await?;
+                continue;
+            }
+            if !self.shocks.contains(&url) {
+                self.shocks.push(url.clone());
+            }
+            let mut body = wanted.clone();
+            body["ttl_s"] = json!(shock.ttl_s);
+            self.send(Method::PUT, &url, Some(&body)).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends every shock.
+    pub(super) async fn end_shocks(&mut self) -> Result<(), String> {
+        self.held.retain(|held| {
+            let endless = held.url.contains("/shocks/");
+            if endless && !self.shocks.contains(&held.url) {
+                self.shocks.push(held.url.clone());
+            }
+            !endless
+        });
+        while let Some(url) = self.shocks.last().cloned() {
+            self.send(Method::DELETE, &url, None).await?;
+            self.shocks.pop();
+        }
+        Ok(())
+    }
+
+    /// Does what an operator would do.
+    pub(super) async fn act(&mut self, action: &Action, load: &Load) -> Result<(), String> {
+        match action {
+            Action::Choice(options) => {
+                for (choice, option) in options {
+                    self.set_choice(choice, *option).await?;
+                }
+                Ok(())
+            }
+            Action::Restart(role) => {
+                for control in self.at.controls(*role) {
+                    self.restart(control).await?;
+                }
+                Ok(())
+            }
+            Action::Silence => Ok(()),
+            Action::Rate(rate) => {
+                let load = Load {
+                    rate: *rate,
+                    mix: load.mix.clone(),
+                };
+                self.set_load(&load).await
+            }
+        }
+    }
+
+    /// Asks a process to end, and waits until whoever started it has started it again.
+    async fn restart(&self, control: &str) -> Result<(), String> {
+        let how = json!({ "how": "term" });
+        self.send(Method::POST, &format!("{control}/exit"), Some(&how))
+            .await?;
+        for ready in [false, true] {
+            let deadline = Instant::now() + RESTART_MAX;
+            while self.is_ready(control).await != ready {
+                if Instant::now() > deadline {
+                    let what = if ready { "start again" } else { "end" };
+                    return Err(format!(
+                        "{control} did not {what} within {} s: is there somebody who restarts it?",
+                        RESTART_MAX.as_secs()
+                    ));
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn is_ready(&self, control: &str) -> bool {
+        let url = format!("{control}/readyz");
+        self.send(Method::GET, &url, None).await.is_ok()
     }
 
     /// Takes back all that was done, the last first; what could not be taken back is said in a sentence each.
     pub(super) async fn roll_back(&mut self) -> Vec<String> {
         let mut failures = Vec::new();
-        let token = self.at.token.as_deref();
-        while let Some(Undo { method, url, body }) = self.undo.pop() {
-            let answer = self
-                .client
-                .control(method, &url, body.as_ref(), token)
-                .await;
-            if let Err(error) = answer {
-                failures.push(format!("{url} could not be taken back: {error}"));
+        while let Some(url) = self.shocks.pop() {
+            if let Err(error) = self.send(Method::DELETE, &url, None).await {
+                failures.push(error);
+            }
+        }
+        while let Some(Held { url, back, .. }) = self.held.pop() {
+            let (method, body) = back;
+            if let Err(error) = self.send(method, &url, body.as_ref()).await {
+                failures.push(error);
             }
         }
         failures
-    }
-
-    /// The users' report; without `since_s` its seconds are of no use, only its clock is.
-    pub(super) async fn report(&self, since_s: Option<f64>) -> Result<Report, String> {
-        let query = since_s.map_or_else(String::new, |since_s| format!("?since={since_s:.0}"));
-        let url = format!("{}/report{query}", self.at.traffic_control);
-        self.get(&url).await
-    }
-
-    /// The p99 of a journey over the whole seconds of a window.
-    pub(super) async fn p99(
-        &self,
-        journey: Journey,
-        from_s: f64,
-        to_s: f64,
-    ) -> Result<P99, String> {
-        let (from_s, to_s) = whole_seconds(from_s, to_s);
-        let url = format!(
-            "{}/report?since={from_s:.0}&until={to_s:.0}",
-            self.at.traffic_control
-        );
-        let totals: Totals = self.get(&url).await?;
-        let quantiles = totals.journeys.get(journey.name());
-        Ok(P99 {
-            journey,
-            from_s,
-            to_s,
-            p99_s: quantiles.and_then(|quantiles| quantiles.p99_s),
-        })
-    }
-
-    /// Reads the metrics of every role.
-    pub(super) async fn scrape(&self) -> Result<Scrapes, String> {
-        let (shop, traffic) = tokio::try_join!(
-            self.scrape_one(&self.at.shop_control),
-            self.scrape_one(&self.at.traffic_control),
-        )?;
-        let mut payments = Vec::new();
-        for control in &self.at.payments_controls {
-            payments.push(self.scrape_one(control).await?);
-        }
-        Ok(Scrapes {
-            shop,
-            payments,
-            traffic,
-        })
-    }
-
-    async fn scrape_one(&self, control: &str) -> Result<Scrape, String> {
-        let url = format!("{control}/metrics");
-        let token = self.at.token.as_deref();
-        let answer = self.client.control(Method::GET, &url, None, token).await?;
-        Scrape::parse(&String::from_utf8_lossy(&answer.body))
-            .map_err(|error| format!("{url}: {error}"))
     }
 }

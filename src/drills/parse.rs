@@ -4,8 +4,27 @@
 
 use std::path::Path;
 
-use super::condition::{Anchor, Condition};
-use super::format::{Drill, Experiment};
+use super::condition::{Amount, Anchor, Condition, Journey};
+use super::format::{Drill, Experiment, Harm, HarmBounds};
+use super::signals::SIGNALS;
+
+impl Experiment {
+    /// Every condition of the file.
+    pub(super) fn conditions(&self) -> impl Iterator<Item = &Condition> {
+        let HarmBounds { poor, sound, fixed } = &self.harm_bounds;
+        let legs = [poor.as_ref(), Some(sound), fixed.as_ref()];
+        let harm = legs.into_iter().flatten().flat_map(|leg| &leg.must);
+        self.steady.iter().chain(&self.prove).chain(harm)
+    }
+
+    /// Every signal that is asked for, with its journey.
+    fn asked(&self) -> impl Iterator<Item = (&str, Option<Journey>)> {
+        let conditions = self.conditions();
+        let conditions = conditions.map(|one| (one.signal.as_str(), one.journey));
+        let headline = self.headline.iter();
+        conditions.chain(headline.map(|one| (one.signal.as_str(), one.journey)))
+    }
+}
 
 impl Drill {
     /// Reads a drill. A sentence names the file, the line and the field that are wrong.
@@ -23,86 +42,76 @@ impl Drill {
             experiment,
             body: body.trim().into(),
         };
-        match drill.fault() {
+        let faults = [drill.fault(), drill.reference_fault()];
+        match faults.into_iter().flatten().next() {
             None => Ok(drill),
-            Some((field, sentence)) => {
-                let line = text
-                    .lines()
-                    .position(|line| line.starts_with(&format!("{field}:")));
+            Some((place, sentence)) => {
+                let line = text.lines().position(|line| place.is_on(line));
                 let line = line.map_or(1, |before| before + 1);
-                Err(format!("{file} line {line}: {field} {sentence}"))
+                Err(format!("{file} line {line}: {place} {sentence}"))
             }
         }
     }
 
     /// What no type can say: the first field that is wrong, and how.
-    fn fault(&self) -> Option<(&'static str, &'static str)> {
+    fn fault(&self) -> Option<(Place, String)> {
         let experiment = &self.experiment;
         let stem = Path::new(&self.file).file_stem()?.to_str()?;
         let id = stem.split_once('-').map_or("", |(_, id)| id);
-        let anchors = |conditions: &[Condition], anchor| {
-            conditions
-                .iter()
-                .any(|condition| condition.window.anchor == anchor)
-        };
-        let bounds = &experiment.harm_bounds;
-        let late = |condition: &Condition| {
-            condition.window.anchor != Anchor::ShockBegin || condition.window.to_s > 0.0
-        };
         let faults = [
             (
                 experiment.id != id,
                 "id",
                 "must be the id in the file's name, NN-id.md",
             ),
-            (experiment.poor.is_empty(), "poor", "must name a choice"),
             (
                 experiment.load.rate == 0,
                 "load",
                 "must have a rate above 0",
             ),
-            (
-                !experiment.shock.iter().any(|shock| shock.at_s <= 0.0),
-                "shock",
-                "must begin with a shock whose at_s is 0",
-            ),
-            (
-                experiment
-                    .shock
-                    .iter()
-                    .any(|shock| shock.at_s < 0.0 || shock.ttl_s <= 0.0),
-                "shock",
-                "must have no at_s below 0 and no ttl_s of 0 or below",
-            ),
-            (
-                experiment.steady.is_empty() || experiment.steady.iter().any(late),
-                "steady",
-                "must have a condition, and each must end when the shock begins or before",
-            ),
-            (
-                experiment.prove.is_empty() || anchors(&experiment.prove, Anchor::Fix),
-                "prove",
-                "must have a condition, and none may wait for the fix",
-            ),
-            (
-                [&bounds.poor, &bounds.sound, &bounds.fixed]
-                    .iter()
-                    .any(|leg| leg.must.is_empty()),
-                "harm_bounds",
-                "must have a condition for each leg",
-            ),
-            (
-                anchors(&bounds.poor.must, Anchor::Fix) || anchors(&bounds.sound.must, Anchor::Fix),
-                "harm_bounds",
-                "may have since_fix_s under fixed only",
-            ),
-            (experiment.fix.is_empty(), "fix", "must have a step"),
-            (experiment.hints.is_empty(), "hints", "must have a hint"),
         ];
-        faults
+        let faults = faults
             .into_iter()
-            .find(|(wrong, ..)| *wrong)
-            .map(|(_, field, sentence)| (field, sentence))
+            .chain(shock_faults(experiment))
+            .chain(window_faults(experiment))
+            .chain(control_faults(experiment));
+        let mut wrong = faults.filter(|(wrong, ..)| *wrong);
+        let (_, field, sentence) = wrong.next()?;
+        Some((Place::Field(field), sentence.into()))
+    }
+
+    /// A name that stands for nothing.
+    fn reference_fault(&self) -> Option<(Place, String)> {
+        let experiment = &self.experiment;
+        for (name, journey) in experiment.asked() {
+            let fault = match experiment.signal(name) {
+                None => {
+                    let own = experiment.signals.keys().map(String::as_str);
+                    let known: Vec<_> = own.chain(SIGNALS.iter().map(|one| one.name)).collect();
+                    format!("is no signal; there are: {}", known.join(", "))
+                }
+                Some(signal) if signal.is_of_a_journey() && journey.is_none() => {
+                    "is of a journey: say which".into()
+                }
+                Some(signal) if !signal.is_of_a_journey() && journey.is_some() => {
+                    "is of no journey".into()
+                }
+                Some(_) => continue,
+            };
+            return Some((Place::Signal(name.into()), fault));
+        }
+        let bounds = experiment.conditions().flat_map(Condition::amounts);
+        let parameters = experiment.shock.iter();
+        let parameters = parameters.flat_map(|shock| shock.parameters.values());
+        let of = bounds.chain(parameters).filter_map(Amount::of);
+        let mut unknown = of.filter(|of| !experiment.calibrate.contains_key(*of));
+        let unknown = unknown.next()?;
+        let known: Vec<_> = experiment.calibrate.keys().map(String::as_str).collect();
+        let known = known.join(", ");
+        Some((
+            Place::Of(unknown.into()),
+            format!("is not under calibrate, which has: {known}"),
+        ))
     }
 
     /// The body up to its first `##` heading: what a learner may know before the drill.
@@ -111,6 +120,140 @@ impl Drill {
         let end = self.body.find("\n## ").unwrap_or(self.body.len());
         self.body[..end].trim()
     }
+}
+
+/// What a sentence is about, by which its line is found.
+enum Place {
+    Field(&'static str),
+    Signal(String),
+    Of(String),
+}
+
+impl Place {
+    fn is_on(&self, line: &str) -> bool {
+        match self {
+            Self::Field(field) => line.starts_with(&format!("{field}:")),
+            Self::Signal(name) => says(line, "signal", name),
+            Self::Of(name) => says(line, "of", name),
+        }
+    }
+}
+
+/// Whether a line has `key: value`, also among others.
+fn says(line: &str, key: &str, value: &str) -> bool {
+    let pair = format!("{key}: {value}");
+    let mut found = line.match_indices(&pair);
+    found.any(|(at, _)| {
+        let goes_on = |c: char| c.is_alphanumeric() || c == '_';
+        !line[at + pair.len()..].starts_with(goes_on) && !line[..at].ends_with(goes_on)
+    })
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Field(field) => f.write_str(field),
+            Self::Signal(name) | Self::Of(name) => write!(f, "{name:?}"),
+        }
+    }
+}
+
+/// Whether something is wrong, with which field, and what must be.
+type Fault = (bool, &'static str, &'static str);
+
+fn shock_faults(experiment: &Experiment) -> [Fault; 2] {
+    let shocks = &experiment.shock;
+    let control = experiment.harm == Harm::Nobody;
+    let first = shocks.iter().any(|shock| shock.at_s <= 0.0);
+    [
+        (
+            !(first || (control && shocks.is_empty())),
+            "shock",
+            "must begin with a shock whose at_s is 0",
+        ),
+        (
+            shocks
+                .iter()
+                .any(|shock| shock.at_s < 0.0 || shock.ttl_s <= 0.0),
+            "shock",
+            "must have no at_s below 0 and no ttl_s of 0 or below",
+        ),
+    ]
+}
+
+fn window_faults(experiment: &Experiment) -> [Fault; 4] {
+    let has = |conditions: &[Condition], anchor| {
+        conditions
+            .iter()
+            .any(|condition| condition.window.anchor == anchor)
+    };
+    let late = |condition: &Condition| {
+        condition.window.anchor != Anchor::ShockBegin || condition.window.to_s > 0.0
+    };
+    let bounds = &experiment.harm_bounds;
+    let mut legs = [&bounds.poor, &bounds.fixed].into_iter().flatten();
+    let poor = bounds.poor.iter().flat_map(|leg| &leg.must);
+    let mut before_fix = poor.chain(&bounds.sound.must);
+    [
+        (
+            experiment.steady.is_empty() || experiment.steady.iter().any(late),
+            "steady",
+            "must have a condition, and each must end when the shock begins or before",
+        ),
+        (
+            experiment.prove.is_empty() || has(&experiment.prove, Anchor::Fix),
+            "prove",
+            "must have a condition, and none may wait for the fix",
+        ),
+        (
+            bounds.sound.must.is_empty() || legs.any(|leg| leg.must.is_empty()),
+            "harm_bounds",
+            "must have a condition for each leg",
+        ),
+        (
+            before_fix.any(|condition| condition.window.anchor == Anchor::Fix),
+            "harm_bounds",
+            "may have since_fix_s under fixed only",
+        ),
+    ]
+}
+
+/// A control has nothing to find and nothing to cure; a drill has both.
+fn control_faults(experiment: &Experiment) -> [Fault; 7] {
+    let control = experiment.harm == Harm::Nobody;
+    let bounds = &experiment.harm_bounds;
+    let both = bounds.poor.is_some() && bounds.fixed.is_some();
+    let neither = bounds.poor.is_none() && bounds.fixed.is_none();
+    let there = if control {
+        "belongs to no control: harm is nobody"
+    } else {
+        "must be there, unless harm is nobody"
+    };
+    [
+        (experiment.poor.is_empty() != control, "poor", there),
+        (
+            if control { !neither } else { !both },
+            "harm_bounds",
+            if control {
+                "of a control must have sound alone: harm is nobody"
+            } else {
+                "must have poor, sound and fixed"
+            },
+        ),
+        (experiment.answer.is_none() != control, "answer", there),
+        (experiment.fix.is_empty() != control, "fix", there),
+        (experiment.hints.is_empty() != control, "hints", there),
+        (
+            experiment.alerts.expected.is_empty() != control,
+            "alerts",
+            there,
+        ),
+        (
+            experiment.headline.is_empty(),
+            "headline",
+            "must name a signal",
+        ),
+    ]
 }
 
 fn read_yaml(file: &str, yaml: &str) -> Result<Experiment, String> {
@@ -158,8 +301,10 @@ harm_bounds:
   sound: {says: It heals., must: [{signal: bank_queue_depth, since_shock_end_s: [9, 60], max: 5, why: Empty.}]}
   fixed: {says: It heals., must: [{signal: bank_queue_depth, since_fix_s: [15, 30], max: 5, why: Empty.}]}
 answer: {component: shop, mechanism: a, trigger: b, sustained_by: c}
-fix: [{choice: retries, option: sound}]
+fix: [{choice: {retries: sound}}]
 hints: [Look., Look there.]
+alerts: {expected: [{name: FiredrillUsersBudgetBurn, within_s: 20}]}
+headline: [{signal: goodput_ratio, journey: order}]
 ---
 
 The briefing.
@@ -175,7 +320,7 @@ The lesson.
         assert_eq!(drill.experiment.poor["retries"], OptionName::Poor);
         assert_eq!(drill.experiment.load.mix["order"], 30);
         assert_eq!(drill.experiment.shock[0].role, RoleName::Traffic);
-        assert_eq!(drill.experiment.steady[0].min, Some(0.99));
+        assert_eq!(drill.experiment.steady[0].min, Some(Amount::Fixed(0.99)));
         assert_eq!(drill.briefing(), "The briefing.");
         assert!(drill.body.ends_with("The lesson."));
     }
@@ -187,7 +332,27 @@ The lesson.
             ("rate: 100", "rate: many", "line 7: load.rate:"),
             ("rate: 100", "rte: 100", "line 7: load"),
             ("title: A test\n", "", "title"),
-            ("goodput_ratio", "goodput", "line 11: steady[0].signal:"),
+            (
+                "goodput_ratio",
+                "goodput",
+                "line 11: \"goodput\" is no signal",
+            ),
+            (
+                "bank_served_per_s",
+                "bank_served_per_s, journey: order",
+                "line 13: \"bank_served_per_s\" is of no journey",
+            ),
+            (
+                "min: 45",
+                "min: {of: cores, times: 2}",
+                "line 13: \"cores\"",
+            ),
+            ("harm: users", "harm: nobody", "line 6: poor belongs to no"),
+            (
+                "{retries: sound}",
+                "{retries: good}",
+                "line 19: fix[0].choice",
+            ),
             ("min: 0.99, ", "", "line 11: steady[0]"),
             ("drill/v1", "drill/v9", "line 2: schema:"),
             ("hints: [Look., Look there.]", "hints: []", "line 20: hints"),

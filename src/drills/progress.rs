@@ -3,16 +3,16 @@
 use std::io::Write;
 
 /// How far a run is.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Progress {
-    /// The phase.
-    pub phase: &'static str,
-    /// Seconds left of the phase; of the warm-up, the most that it may still take.
+    /// The leg and what happens in it.
+    pub phase: String,
+    /// Seconds left of it; where the lab is waited for, the most that it may still take.
     pub left_s: f64,
-    /// Orders that users meant to place in the last second that is known.
-    pub offered_per_s: Option<f64>,
-    /// Those that went well.
-    pub good_per_s: Option<f64>,
+    /// How much of the whole run is done, about: 0 to 1.
+    pub done: f64,
+    /// What users of the drill's journey ask for, a second, and how much of it goes well.
+    pub users: Option<(f64, f64)>,
 }
 
 /// Writes progress to a terminal as one line that changes, elsewhere as one line a phase.
@@ -20,11 +20,14 @@ pub struct Progress {
 pub struct Meter<W> {
     out: W,
     terminal: bool,
-    phase: &'static str,
+    phase: String,
 }
 
 /// One column less than a terminal has, or some of them wrap.
 const WIDTH: usize = 79;
+
+/// The cells of the bar.
+const CELLS: usize = 16;
 
 impl<W: Write> Meter<W> {
     /// Writes to `out`, which is a terminal or not.
@@ -32,7 +35,7 @@ impl<W: Write> Meter<W> {
         Self {
             out,
             terminal,
-            phase: "",
+            phase: String::new(),
         }
     }
 
@@ -43,13 +46,14 @@ impl<W: Write> Meter<W> {
             drop(write!(self.out, "\r{line:<WIDTH$.WIDTH$}"));
             drop(self.out.flush());
         } else if self.phase != progress.phase {
+            let left_s = progress.left_s;
             drop(writeln!(
                 self.out,
-                "{}: up to {:.0} s",
-                progress.phase, progress.left_s
+                "{}: up to {left_s:.0} s",
+                progress.phase
             ));
         }
-        self.phase = progress.phase;
+        self.phase.clone_from(&progress.phase);
     }
 
     /// Clears the line that changes.
@@ -61,21 +65,20 @@ impl<W: Write> Meter<W> {
     }
 }
 
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share of a few cells"
+)]
 fn line(progress: &Progress) -> String {
+    let full = (progress.done.clamp(0.0, 1.0) * CELLS as f64) as usize;
+    let bar = "#".repeat(full) + &".".repeat(CELLS - full);
     let left_s = progress.left_s.max(0.0);
-    let orders = match (progress.offered_per_s, progress.good_per_s) {
-        (Some(offered), Some(good)) => {
-            format!("   orders: {offered:.0}/s offered, {good:.0}/s good")
-        }
-        _ => String::new(),
-    };
-    // How long the warm-up takes depends on the machine; the number is its limit.
-    let most = if progress.phase == "warm-up" {
-        "at most "
-    } else {
-        ""
-    };
-    format!("{:<16} {most}{left_s:>4.0} s left{orders}", progress.phase)
+    let users = progress.users.map_or_else(String::new, |(offered, good)| {
+        format!("  {offered:.0}/s asked, {good:.0}/s good")
+    });
+    let phase = &progress.phase;
+    format!("[{bar}] {phase:<22.22} {left_s:>3.0} s{users}")
 }
 
 #[cfg(test)]
@@ -85,12 +88,16 @@ mod tests {
     fn shown(terminal: bool) -> String {
         let mut out = Vec::new();
         let mut meter = Meter::new(&mut out, terminal);
-        for (phase, left_s) in [("warm-up", 90.0), ("warm-up", 89.0), ("shock", 4.0)] {
+        for (phase, left_s) in [
+            ("poor: steady", 90.0),
+            ("poor: steady", 89.0),
+            ("poor: shock", 4.0),
+        ] {
             meter.show(&Progress {
-                phase,
+                phase: phase.into(),
                 left_s,
-                offered_per_s: Some(150.0),
-                good_per_s: Some(20.0),
+                done: 0.5,
+                users: Some((150.0, 20.0)),
             });
         }
         meter.finish();
@@ -101,12 +108,16 @@ mod tests {
     fn a_terminal_gets_one_line_that_changes() {
         let text = shown(true);
         assert!(!text.contains('\n'));
-        assert!(text.contains("shock               4 s left   orders: 150/s offered, 20/s good"));
+        let line = "[########........] poor: shock              4 s  150/s asked, 20/s good";
+        assert!(text.contains(line), "{text:?}");
         assert!(text.split('\r').all(|line| line.len() <= WIDTH));
     }
 
     #[test]
     fn a_file_gets_a_line_a_phase() {
-        assert_eq!(shown(false), "warm-up: up to 90 s\nshock: up to 4 s\n");
+        assert_eq!(
+            shown(false),
+            "poor: steady: up to 90 s\npoor: shock: up to 4 s\n"
+        );
     }
 }

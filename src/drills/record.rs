@@ -1,74 +1,48 @@
-//! The record of a run: what was asked, what was seen, what was judged.
+//! The record of a run: what was asked, what was measured, what was judged.
 //!
-//! It is what `--json` writes, and all that the report is made from.
+//! It is what `--json` writes, and all that the report and the table of proofs are made from.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::condition::{Journey, Marks, Signal};
-use super::format::{Harm, OptionName};
-use super::judge::{Judged, Verdict, judge, judge_steady, verdict};
-use super::plan::Leg;
-use super::seen::Observations;
+use super::condition::{Calibrated, Marks};
+use super::format::{Drill, Harm, Headline};
+use super::judge::{Check, Verdict, verdict};
+use super::prometheus::Firing;
 
-/// A stretch of a run.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Phase {
-    /// Its name.
-    pub name: &'static str,
-    /// Its begin, on the users' clock.
-    pub from_s: f64,
-    /// Its end.
-    pub to_s: f64,
-}
-
-/// A row of the report: what was seen in one window.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// A row of a leg's table: what was measured in one window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// What the window is.
     pub name: String,
-    /// Its begin, on the users' clock.
-    pub from_s: f64,
-    /// Its end.
-    pub to_s: f64,
-    /// Orders that users meant to place, a second.
-    pub offered_per_s: Option<f64>,
-    /// Orders that went well for their users, a second.
-    pub good_per_s: Option<f64>,
-    /// 99 % of the users had an answer, or gave up, within this many seconds.
-    pub p99_s: Option<f64>,
-    /// Attempts at payments for each call of the shop.
-    pub attempts_per_order: Option<f64>,
-    /// Charges that the bank finished, a second.
-    pub bank_served_per_s: Option<f64>,
-    /// Answers of the bank that nobody waited for, a second.
-    pub bank_unclaimed_per_s: Option<f64>,
+    /// One for each column of the record.
+    pub values: Vec<Option<f64>>,
 }
 
-/// The journey that the report shows.
-pub(super) const JOURNEY: Journey = Journey::Order;
-
-impl Row {
-    fn new(seen: &Observations, name: String, from_s: f64, to_s: f64) -> Self {
-        let measure = |signal: Signal| {
-            let journey = signal.is_of_a_journey().then_some(JOURNEY);
-            seen.measure(signal, journey, from_s, to_s)
-        };
-        Self {
-            name,
-            from_s,
-            to_s,
-            offered_per_s: measure(Signal::OfferedPerS),
-            good_per_s: measure(Signal::GoodPerS),
-            p99_s: measure(Signal::P99S),
-            attempts_per_order: measure(Signal::AttemptsPerOrder),
-            bank_served_per_s: measure(Signal::BankServedPerS),
-            bank_unclaimed_per_s: measure(Signal::BankUnclaimedPerS),
-        }
-    }
+/// One leg.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LegRecord {
+    /// What it is: sound, poor, reject, fix, replay.
+    pub name: String,
+    /// What was done in it, in words; empty where the shock is all that happened.
+    pub action: String,
+    /// When it began, in seconds since the epoch.
+    pub from_s: f64,
+    /// When it ended.
+    pub to_s: f64,
+    /// When the shock and the action were; none if it never came to that.
+    pub marks: Option<Marks>,
+    /// What was judged.
+    pub checks: Vec<Check>,
+    /// The alerts that fired.
+    pub alerts: Vec<Firing>,
+    /// What was measured, window by window.
+    pub rows: Vec<Row>,
+    /// The headline's signals over all of it.
+    pub headline: Vec<Option<f64>>,
 }
 
 /// A run, whole.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
     /// The drill's id.
     pub drill: String,
@@ -76,68 +50,77 @@ pub struct Record {
     pub title: String,
     /// Whom it harms.
     pub harm: Harm,
-    /// The option of the choices under test.
-    pub option: OptionName,
-    /// Whether the fix was to be applied.
-    pub fix: bool,
-    /// The seed of the users.
-    pub seed: u64,
+    /// The seed of the users, where it is known.
+    pub seed: Option<u64>,
+    /// The program that ran it.
+    pub version: String,
+    /// The program that was asked for metrics, as `/api/v1` says.
+    pub metrics: String,
+    /// The cores of the machine that ran it.
+    pub cores: usize,
+    /// When it began, in seconds since the epoch.
+    pub from_s: f64,
+    /// How long it took.
+    pub took_s: f64,
     /// What came of it.
     pub verdict: Verdict,
     /// Why, a sentence each; empty if it was as expected.
     pub reasons: Vec<String>,
-    /// What the file expects, in words.
+    /// What the file expects of the legs that were run, in words.
     pub expected: Vec<String>,
-    /// The conditions and what was measured.
-    pub conditions: Vec<Judged>,
-    /// What was seen, window by window.
-    pub rows: Vec<Row>,
-    /// The stretches of the run.
-    pub phases: Vec<Phase>,
-    /// When the shock and the fix were; none if the shock was never sent.
-    pub marks: Option<Marks>,
+    /// What was measured of this machine.
+    pub calibrated: Calibrated,
+    /// The headline's signals.
+    pub headline: Vec<Headline>,
+    /// The heads of the columns of the legs' tables.
+    pub columns: Vec<String>,
+    /// The legs.
+    pub legs: Vec<LegRecord>,
     /// What could not be taken back at the end, a sentence each.
     pub left_behind: Vec<String>,
-    /// All that was seen.
-    pub observations: Observations,
 }
 
 impl Record {
-    /// Judges a run from what was seen. Without `marks` the lab never became steady.
-    pub(super) fn new(
-        leg: Leg<'_>,
-        seed: u64,
-        marks: Option<Marks>,
-        phases: Vec<Phase>,
-        observations: Observations,
-    ) -> Self {
-        let experiment = &leg.drill.experiment;
-        let conditions = match &marks {
-            Some(marks) => judge(leg.conditions(), marks, &observations),
-            None => judge_steady(leg, &observations),
-        };
-        let (verdict, reasons) = verdict(&conditions, marks.is_some());
-        let windows = marks.map_or_else(Vec::new, |marks| leg.windows(&marks));
-        let rows = windows
-            .into_iter()
-            .map(|(name, from_s, to_s)| Row::new(&observations, name, from_s, to_s))
-            .collect();
+    /// A record of a run that is about to begin.
+    pub(super) fn begin(drill: &Drill, seed: Option<u64>, from_s: f64) -> Self {
+        let experiment = &drill.experiment;
+        let cores = std::thread::available_parallelism();
         Self {
             drill: experiment.id.clone(),
             title: experiment.title.clone(),
             harm: experiment.harm,
-            option: leg.option,
-            fix: leg.fix,
             seed,
-            verdict,
-            reasons,
-            expected: leg.expectations().map(|leg| leg.says.clone()).collect(),
-            conditions,
-            rows,
-            phases,
-            marks,
+            version: env!("CARGO_PKG_VERSION").into(),
+            metrics: String::new(),
+            cores: cores.map_or(1, std::num::NonZero::get),
+            from_s,
+            took_s: 0.0,
+            verdict: Verdict::Invalid,
+            reasons: Vec::new(),
+            expected: Vec::new(),
+            calibrated: Calibrated::new(),
+            headline: experiment.headline.clone(),
+            columns: experiment.columns().map(|column| column.head()).collect(),
+            legs: Vec::new(),
             left_behind: Vec::new(),
-            observations,
         }
+    }
+
+    /// Judges all that was seen.
+    pub(super) fn finish(&mut self, now_s: f64, left_behind: Vec<String>) {
+        self.took_s = now_s - self.from_s;
+        self.left_behind = left_behind;
+        let checks = self.legs.iter().flat_map(|leg| &leg.checks);
+        (self.verdict, self.reasons) = verdict(checks);
+        if self.verdict == Verdict::AsExpected && !self.left_behind.is_empty() {
+            self.verdict = Verdict::NotAsExpected;
+            self.reasons = self.left_behind.clone();
+        }
+    }
+
+    /// The first leg with this name.
+    #[must_use]
+    pub fn leg(&self, name: &str) -> Option<&LegRecord> {
+        self.legs.iter().find(|leg| leg.name == name)
     }
 }

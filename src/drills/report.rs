@@ -1,56 +1,124 @@
-//! A run as a page of plain text: the users' view and the servers' view side by side, then the verdict.
+//! A run as a page of plain text: what was measured leg by leg, then the verdict.
 
 use std::fmt::Write;
 
-use super::judge::{Part, Verdict, number};
-use super::record::{Record, Row};
+use super::condition::Journey;
+use super::format::Experiment;
+use super::judge::{Check, Part, Verdict, number};
+use super::record::{LegRecord, Record};
 
 /// The columns of a terminal.
 const WIDTH: usize = 80;
 
-/// The heads of the table's columns, in three lines each.
-const HEADS: [[&str; 3]; 6] = [
-    ["orders", "offered", "/s"],
-    ["orders", "good", "/s"],
-    ["p99", "(users)", "s"],
-    ["attempts", "per", "order"],
-    ["bank", "served", "/s"],
-    ["answers", "unclaimed", "/s"],
-];
+/// The width of the first column of a leg's table, and of the others.
+const NAME: usize = 16;
+const CELL: usize = 12;
+
+/// The most columns of a table that fit.
+const COLUMNS_MAX: usize = 5;
+
+/// What a column of a leg's table shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Column<'a> {
+    pub(super) signal: &'a str,
+    pub(super) journey: Option<Journey>,
+    says: &'a str,
+}
+
+impl Column<'_> {
+    pub(super) fn head(&self) -> String {
+        let journey = self.journey.map_or("", Journey::name);
+        format!("{journey} {}", self.says).trim_start().to_owned()
+    }
+}
+
+impl Experiment {
+    /// What a leg's table shows: what was asked for, the headline, and what the bounds are about.
+    pub(super) fn columns(&self) -> impl Iterator<Item = Column<'_>> {
+        let headline = self.headline.iter();
+        let journey = headline.clone().find_map(|one| one.journey);
+        let offered = journey.map(|journey| ("offered_per_s", Some(journey)));
+        let headline = headline.map(|one| (one.signal.as_str(), one.journey));
+        let legs = [
+            self.harm_bounds.poor.as_ref(),
+            Some(&self.harm_bounds.sound),
+        ];
+        let bounds = legs.into_iter().flatten().flat_map(|leg| &leg.must);
+        let bounds = bounds.map(|one| (one.signal.as_str(), one.journey));
+        let mut columns: Vec<Column<'_>> = Vec::new();
+        for (signal, journey) in offered.into_iter().chain(headline).chain(bounds) {
+            let known = columns
+                .iter()
+                .any(|one| one.signal == signal && one.journey == journey);
+            if let Some(found) = self.signal(signal).filter(|_| !known) {
+                let says = found.says;
+                columns.push(Column {
+                    signal,
+                    journey,
+                    says,
+                });
+            }
+        }
+        columns.into_iter().take(COLUMNS_MAX)
+    }
+}
 
 /// The report of a run, at most 80 columns wide.
 #[must_use]
 pub fn text(record: &Record) -> String {
+    let seed = record.seed.map(|seed| format!(", seed {seed}"));
     let mut page = format!(
-        "{}\n{}, option {}{}, seed {}\n\n",
+        "{}\n{}{}, {:.0} s\n",
         record.title,
         record.drill,
-        record.option.name(),
-        if record.fix { ", with the fix" } else { "" },
-        record.seed
+        seed.unwrap_or_default(),
+        record.took_s
     );
-    if !record.rows.is_empty() {
-        page.push_str(&table(&record.rows));
-        page.push('\n');
+    for (name, value) in &record.calibrated {
+        push_line(
+            &mut page,
+            &format!("measured here: {name} = {}", number(*value)),
+        );
     }
+    for leg in &record.legs {
+        page.push('\n');
+        page.push_str(&leg_text(record, leg));
+    }
+    page.push('\n');
     paragraph(
         &mut page,
         &format!("Expected: {}", record.expected.join(" ")),
     );
-    let measured: Vec<String> = record
-        .conditions
-        .iter()
-        .filter(|judged| judged.part == Part::HarmBounds)
-        .map(ToString::to_string)
-        .collect();
-    if !measured.is_empty() {
-        paragraph(&mut page, &format!("Measured: {}.", measured.join("; ")));
-    }
     paragraph(&mut page, &verdict(record));
     for failure in &record.left_behind {
         paragraph(&mut page, &format!("Left behind: {failure}"));
     }
     page
+}
+
+fn leg_text(record: &Record, leg: &LegRecord) -> String {
+    let mut page = String::new();
+    let action = if leg.action.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", leg.action)
+    };
+    paragraph(&mut page, &format!("{}{action}", leg.name.to_uppercase()));
+    if !leg.rows.is_empty() {
+        page.push_str(&table(&record.columns, leg));
+    }
+    for check in &leg.checks {
+        if matches!(check.part, Part::Steady | Part::Prove) && check.held {
+            continue;
+        }
+        paragraph(&mut page, &line_of(check));
+    }
+    page
+}
+
+fn line_of(check: &Check) -> String {
+    let sign = if check.held { "+" } else { "- NOT HELD:" };
+    format!("{sign} {check}")
 }
 
 fn verdict(record: &Record) -> String {
@@ -64,33 +132,41 @@ fn verdict(record: &Record) -> String {
     }
 }
 
-fn table(rows: &[Row]) -> String {
+fn table(columns: &[String], leg: &LegRecord) -> String {
+    let heads: Vec<Vec<String>> = columns.iter().map(|head| wrapped(head, CELL - 1)).collect();
+    let height = heads.iter().map(Vec::len).max().unwrap_or_default();
     let mut table = String::new();
-    for line in 0..3 {
-        let heads = HEADS.map(|head| format!("{:>10}", head[line]));
-        push_line(&mut table, &format!("{:<16}{}", "", heads.concat()));
+    for line in 0..height {
+        let cells = heads.iter().map(|head| {
+            // Short heads stand on the line above the numbers.
+            let word = (line + head.len()).checked_sub(height);
+            word.map_or("", |at| head[at].as_str())
+        });
+        push_row(&mut table, "", cells);
     }
-    for row in rows {
-        let cells = [
-            row.offered_per_s,
-            row.good_per_s,
-            row.p99_s,
-            row.attempts_per_order,
-            row.bank_served_per_s,
-            row.bank_unclaimed_per_s,
-        ]
-        .map(|value| format!("{:>10}", value.map_or("-".into(), cell)));
-        push_line(&mut table, &format!("{:<16}{}", row.name, cells.concat()));
+    for row in &leg.rows {
+        let cells: Vec<_> = row
+            .values
+            .iter()
+            .map(|value| value.map_or("-".into(), cell))
+            .collect();
+        push_row(&mut table, &row.name, cells.iter().map(String::as_str));
     }
     table
+}
+
+fn push_row<'a>(table: &mut String, name: &str, cells: impl Iterator<Item = &'a str>) {
+    let mut line = format!("{name:<NAME$}");
+    for cell in cells {
+        write!(line, "{cell:>CELL$}").expect("a string takes any text");
+    }
+    push_line(table, &line);
 }
 
 /// Zero is the news in this table: it must not look like a small number.
 fn cell(value: f64) -> String {
     if value == 0.0 {
         "0".into()
-    } else if value < 10.0 {
-        format!("{value:.2}")
     } else {
         number(value)
     }
@@ -102,79 +178,84 @@ fn push_line(page: &mut String, line: &str) {
 
 /// Adds text in lines of at most [`WIDTH`] columns.
 pub(super) fn paragraph(page: &mut String, text: &str) {
+    for line in wrapped(text, WIDTH) {
+        push_line(page, &line);
+    }
+}
+
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
     let mut line = String::new();
     for word in text.split_whitespace() {
-        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > WIDTH {
-            push_line(page, &line);
-            line.clear();
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
+            lines.push(std::mem::take(&mut line));
         }
         if !line.is_empty() {
             line.push(' ');
         }
         line.push_str(word);
     }
-    push_line(page, &line);
+    lines.push(line);
+    lines
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::OptionName;
-    use super::super::judge::tests::run;
-    use super::super::world::World;
+    use super::super::campaign::Request;
+    use super::super::clock::Clock;
+    use super::super::plan::Legs;
+    use super::super::{all, record::Row};
     use super::*;
+
+    fn record() -> Record {
+        let drill = &all().unwrap()[0];
+        let request = Request {
+            drill,
+            legs: Legs::All,
+            seed: Some(7),
+            fresh: true,
+            sabotage: false,
+            clock: Clock::wall(),
+        };
+        let mut record = Record::begin(request.drill, request.seed, 0.0);
+        let bounds = (Some(0.95), None);
+        let check = Check::of(
+            Part::HarmBounds,
+            "a share".into(),
+            bounds,
+            Some(0.5),
+            "Why.",
+        );
+        let values = record.columns.iter().map(|_| Some(123.456)).collect();
+        record.legs.push(LegRecord {
+            name: "sound".into(),
+            action: String::new(),
+            from_s: 0.0,
+            to_s: 1.0,
+            marks: None,
+            checks: vec![check],
+            alerts: Vec::new(),
+            rows: vec![Row {
+                name: "after 45-60 s".into(),
+                values,
+            }],
+            headline: Vec::new(),
+        });
+        record
+    }
 
     #[test]
     fn a_report_fits_a_terminal() {
-        for (option, fix) in [
-            (OptionName::Poor, true),
-            (OptionName::Poor, false),
-            (OptionName::Sound, false),
-        ] {
-            for bank in [50.0, 40.0] {
-                let world = World {
-                    bank,
-                    ..World::HEALTHY
-                };
-                let page = text(&run(world, option, fix));
-                for line in page.lines() {
-                    assert!(line.chars().count() <= WIDTH, "{line:?} is too long");
-                }
-            }
+        let mut record = record();
+        record.finish(60.0, Vec::new());
+        let page = text(&record);
+        for line in page.lines() {
+            assert!(line.chars().count() <= WIDTH, "{line:?} is too long");
         }
-    }
-
-    #[test]
-    fn both_views_stand_in_one_row() {
-        let page = text(&run(World::HEALTHY, OptionName::Poor, true));
-        eprintln!("{page}");
-        let row = |name: &str| {
-            let line = page.lines().find(|line| line.starts_with(name)).unwrap();
-            let line = line.strip_prefix(name).unwrap();
-            line.split_whitespace()
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(row("steady"), ["30.0", "30.0", "0.18", "1.00", "30.0", "0"]);
-        assert_eq!(
-            row("after 45-60 s"),
-            ["30.0", "0", "-", "3.00", "50.0", "50.0"]
-        );
-        assert_eq!(
-            row("fixed 15-30 s"),
-            ["30.0", "30.0", "-", "1.00", "30.0", "0"]
-        );
-        assert!(page.ends_with("VERDICT: as expected\n"));
-    }
-
-    #[test]
-    fn an_invalid_run_says_why() {
-        let world = World {
-            late: 0.5,
-            ..World::HEALTHY
-        };
-        let page = text(&run(world, OptionName::Sound, false));
+        assert!(page.contains("- NOT HELD: a share: 0.5"), "{page}");
+        assert!(page.contains("VERDICT: not as expected. a share"), "{page}");
         assert!(
-            page.contains("VERDICT: INVALID. share of journeys"),
+            page.contains("after 45-60 s            123         123"),
             "{page}"
         );
     }

@@ -1,14 +1,16 @@
 //! How many users arrive, and to do what.
 //!
-//! Rate and mix change while running; a surge multiplies the arrivals of a journey and ends by itself.
+//! Rate and mix change while running, for good or for a time; a surge multiplies the arrivals of a journey and
+//! ends by itself.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use crate::control::shocks::{Parameter, Shocks, Spec};
+use crate::control::shocks::{self, Parameter, Shocks, Spec};
 use crate::http::Problem;
 use crate::telemetry::catalog;
 
@@ -50,9 +52,22 @@ const MIX: [f64; 4] = [60.0, 30.0, 5.0, 5.0];
 
 #[derive(Debug, Clone, Copy)]
 struct State {
+    usual: World,
+    /// Instead of the usual, until then.
+    leased: Option<(World, Instant)>,
+    surge: [f64; 4],
+}
+
+#[derive(Debug, Clone, Copy)]
+struct World {
     rate: f64,
     mix: [f64; 4],
-    surge: [f64; 4],
+}
+
+impl State {
+    fn world(&self) -> World {
+        self.leased.map_or(self.usual, |(world, _)| world)
+    }
 }
 
 /// The load, as it is at the moment.
@@ -68,6 +83,8 @@ pub struct Load {
 pub struct Change {
     rate: Option<f64>,
     mix: Option<BTreeMap<String, f64>>,
+    /// For how long; for good if it is absent.
+    ttl_s: Option<serde_json::Value>,
 }
 
 /// The load as the control plane shows it.
@@ -76,6 +93,8 @@ pub struct Status {
     rate: f64,
     mix: BTreeMap<&'static str, f64>,
     arrivals_per_s: BTreeMap<&'static str, f64>,
+    /// Seconds after which the usual load is back, if this one is for a time.
+    ends_in_s: Option<f64>,
 }
 
 impl Load {
@@ -84,8 +103,8 @@ impl Load {
         check_rate(rate).map_err(|problem| format!("--rate: {}", problem.detail))?;
         Ok(Self {
             state: Mutex::new(State {
-                rate,
-                mix: MIX,
+                usual: World { rate, mix: MIX },
+                leased: None,
                 surge: [1.0; 4],
             }),
             changed: watch::Sender::new(()),
@@ -100,8 +119,9 @@ impl Load {
     #[must_use]
     pub fn rates(&self) -> [f64; 4] {
         let state = *self.lock();
-        let whole: f64 = state.mix.iter().sum();
-        std::array::from_fn(|index| state.rate * state.mix[index] / whole * state.surge[index])
+        let World { rate, mix } = state.world();
+        let whole: f64 = mix.iter().sum();
+        std::array::from_fn(|index| rate * mix[index] / whole * state.surge[index])
     }
 
     /// Tells of each change.
@@ -109,9 +129,11 @@ impl Load {
         self.changed.subscribe()
     }
 
-    /// Changes rate, mix, or both.
+    /// Changes rate, mix, or both; for good, or for a time and then back to what was for good.
     pub fn change(&self, change: &Change) -> Result<(), Problem> {
-        let mut next = *self.lock();
+        let ttl = change.ttl_s.as_ref();
+        let ttl = ttl.map(|ttl| shocks::ttl(Some(ttl))).transpose()?;
+        let mut next = self.lock().world();
         if let Some(rate) = change.rate {
             check_rate(rate)?;
             next.rate = rate;
@@ -119,9 +141,28 @@ impl Load {
         if let Some(mix) = &change.mix {
             next.mix = read_mix(mix)?;
         }
-        *self.lock() = next;
+        let mut state = self.lock();
+        state.leased = ttl.map(|ttl| (next, Instant::now() + ttl));
+        if ttl.is_none() {
+            state.usual = next;
+        }
+        drop(state);
         self.publish();
         Ok(())
+    }
+
+    /// Ends what was set for a time.
+    pub fn give_back(&self) {
+        self.lock().leased = None;
+        self.publish();
+    }
+
+    /// Ends what was set for a time, if that is over.
+    pub(super) fn expire(&self) {
+        let over = |(_, ends)| ends <= Instant::now();
+        if self.lock().leased.is_some_and(over) {
+            self.give_back();
+        }
     }
 
     fn surge(&self, surge: [f64; 4]) {
@@ -142,6 +183,8 @@ impl Load {
     #[must_use]
     pub fn status(&self) -> Status {
         let state = *self.lock();
+        let World { rate, mix } = state.world();
+        let left = |(_, ends): (_, Instant)| ends.saturating_duration_since(Instant::now());
         let named = |values: [f64; 4]| {
             Journey::ALL
                 .into_iter()
@@ -150,9 +193,10 @@ impl Load {
                 .collect()
         };
         Status {
-            rate: state.rate,
-            mix: named(state.mix),
+            rate,
+            mix: named(mix),
             arrivals_per_s: named(self.rates()),
+            ends_in_s: state.leased.map(|leased| left(leased).as_secs_f64()),
         }
     }
 }
@@ -265,6 +309,26 @@ mod tests {
             change(r#"{"mix":{"ordre":1}}"#).unwrap_err().as_deref(),
             Some("mix")
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_load_for_a_time_goes_back_to_the_usual_one() {
+        let load = Load::new(100.0).unwrap();
+        let change = |text| load.change(&serde_json::from_str(text).unwrap());
+        change(r#"{"rate":10,"ttl_s":30}"#).unwrap();
+        tokio::time::advance(std::time::Duration::from_secs(20)).await;
+        change(r#"{"mix":{"order":1},"ttl_s":30}"#).unwrap();
+        load.expire();
+        assert_eq!(whole(&load), [0, 10, 0, 0], "it was set anew");
+        tokio::time::advance(std::time::Duration::from_secs(30)).await;
+        load.expire();
+        assert_eq!(whole(&load), [60, 30, 5, 5]);
+        change(r#"{"rate":10,"ttl_s":30}"#).unwrap();
+        load.give_back();
+        assert_eq!(load.status().ends_in_s, None);
+        assert_eq!(whole(&load), [60, 30, 5, 5]);
+        let problem = change(r#"{"rate":10,"ttl_s":0}"#).unwrap_err();
+        assert_eq!(problem.field.as_deref(), Some("ttl_s"));
     }
 
     #[test]

@@ -37,6 +37,9 @@ use report::{Recorder, Report};
 const ACTIVE_MAX: usize = 8_000;
 const DESCRIPTORS_KEPT: usize = 64;
 
+/// How often a load that was set for a time is looked at.
+const EXPIRY: Duration = Duration::from_millis(200);
+
 /// How to run traffic.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -59,7 +62,10 @@ pub fn run(config: Config) -> Result<(), String> {
         .with_state(Arc::clone(&recorder))
         .merge(
             Router::new()
-                .route("/load", get(read_load).put(change_load))
+                .route(
+                    "/load",
+                    get(read_load).put(change_load).delete(give_back_load),
+                )
                 .with_state(Arc::clone(&load)),
         );
     let extras = Extras {
@@ -72,10 +78,15 @@ pub fn run(config: Config) -> Result<(), String> {
         recorder.meters();
         let users = Arc::new(Users::new(&shop)?);
         tracing::info!(target: "traffic", seed, shop, "Users arrive.");
-        let arrivals = tokio::spawn(arrive(load, recorder, users, seed));
+        let arrivals = tokio::spawn(arrive(Arc::clone(&load), recorder, users, seed));
         let stop = context.stop.clone();
         tokio::spawn(async move {
-            stop.cancelled().await;
+            while tokio::time::timeout(EXPIRY, stop.cancelled())
+                .await
+                .is_err()
+            {
+                load.expire();
+            }
             arrivals.abort();
         });
         Ok(Running {
@@ -188,4 +199,10 @@ async fn change_load(
 ) -> Result<Json<load::Status>, Problem> {
     load.change(&body.value)?;
     Ok(Json(load.status()))
+}
+
+/// `DELETE /load`
+async fn give_back_load(State(load): State<Arc<Load>>) -> Json<load::Status> {
+    load.give_back();
+    Json(load.status())
 }

@@ -14,6 +14,7 @@ mod compose; // the Compose file: limits, versions, and what must agree with it
 mod control; // the second listener: choices, token, a blocked data plane
 mod crash; // kill -9 under load: nothing lost, nothing charged twice
 mod dashboards; // what the panels ask for exists
+mod drills; // what the files name exists; a killed drill leaves nothing behind
 mod http; // bad input at the shop
 mod judge; // the console as a Prometheus: scrapes, rules, API
 mod layers; // which module may import which

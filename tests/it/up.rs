@@ -44,6 +44,10 @@ impl Up {
         Lab::read(self.dir.path()).unwrap().expect("the lab runs")
     }
 
+    pub(crate) fn control(&self, role: &str) -> String {
+        self.member(role).control.to_string()
+    }
+
     fn member(&self, role: &str) -> Member {
         self.lab()
             .member(role)

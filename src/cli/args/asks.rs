@@ -64,7 +64,8 @@ pub(in crate::cli) struct LogArgs {
 #[command(after_help = "Examples:
   firedrill drill list
   firedrill drill show after-the-spike
-  firedrill drill run after-the-spike --option poor --fix")]
+  firedrill drill run after-the-spike --option poor --fix
+  firedrill drill verify after-the-spike --seeds 3")]
 pub(in crate::cli) struct DrillArgs {
     #[command(subcommand)]
     pub(in crate::cli) command: DrillCommand,
@@ -84,9 +85,13 @@ pub(in crate::cli) enum DrillCommand {
     },
     /// All drills as JSON, for load tools; `loadtest/drills.json` is this.
     Export,
-    /// Run a drill in a fresh lab of its own. Exit code 0: it went as the drill says; 1: it did not;
-    /// 3: this machine was too slow to tell.
+    /// Fly one leg of a drill. Exit code 0: it went as the drill says; 1: it did not; 3: this machine was too
+    /// slow to tell.
     Run(DrillRunArgs),
+    /// Prove drills: every leg of each, by machine. Exit codes as those of run; the worst counts.
+    Verify(DrillVerifyArgs),
+    /// The table of proofs as Markdown, from records that verify wrote.
+    Proof(DrillProofArgs),
 }
 
 #[derive(Debug, Args)]
@@ -105,6 +110,45 @@ pub(in crate::cli) struct DrillRunArgs {
     /// Make the users' arrivals repeatable.
     #[arg(long, env = "FIREDRILL_SEED")]
     pub(in crate::cli) seed: Option<u64>,
+    /// Fly it in the running lab that this scrapes, and not in a fresh one: a Prometheus, or a lab's console.
+    #[arg(long, value_name = "URL", help_heading = "Lab")]
+    pub(in crate::cli) prometheus: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  firedrill drill verify                              every drill, in labs of its own
+  firedrill drill verify after-the-spike --seeds 3
+  firedrill drill verify after-the-spike --prometheus http://127.0.0.1:9090")]
+pub(in crate::cli) struct DrillVerifyArgs {
+    /// The drills' ids; all drills if there are none.
+    #[arg(value_name = "NAME")]
+    pub(in crate::cli) names: Vec<String>,
+    /// How many seeds: the first flies every leg, each other one the sound and the poor leg.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=20), value_name = "N")]
+    pub(in crate::cli) seeds: u32,
+    /// The first seed; the others count on from it. Random if it is not given.
+    #[arg(long, env = "FIREDRILL_SEED")]
+    pub(in crate::cli) seed: Option<u64>,
+    /// Fly them in the running lab that this scrapes: a Prometheus, or a lab's console.
+    #[arg(long, value_name = "URL", help_heading = "Lab")]
+    pub(in crate::cli) prometheus: Option<String>,
+    /// Print all records as JSON.
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+    /// Write each drill's record to DIR/ID.json.
+    #[arg(long, value_name = "DIR")]
+    pub(in crate::cli) record: Option<PathBuf>,
+    /// Deploy the poor option wherever the sound one is meant: a proof worth its name then fails.
+    #[arg(long, hide = true)]
+    pub(in crate::cli) sabotage: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct DrillProofArgs {
+    /// Records that `firedrill drill verify --record` wrote.
+    #[arg(required = true, value_name = "FILE")]
+    pub(in crate::cli) records: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -10,8 +10,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(super) use asks::{
-    ChoicesArgs, ChoicesCommand, DrillArgs, DrillCommand, DrillRunArgs, HealthArgs, LogArgs,
-    RulesArgs,
+    ChoicesArgs, ChoicesCommand, DrillArgs, DrillCommand, DrillProofArgs, DrillRunArgs,
+    DrillVerifyArgs, HealthArgs, LogArgs, RulesArgs,
 };
 use judge::JudgeArgs;
 use roles::{ConsoleArgs, PaymentsArgs, ShopArgs, TrafficArgs};

@@ -1,94 +1,37 @@
-//! `firedrill drill`: what drills there are, and running one in a lab of its own.
+//! A lab that a drill starts for itself, on free ports and with fresh data.
 //!
-//! A drill starts from a known state or it proves nothing, so each run gets a fresh lab on free ports, which
-//! ends with the run however that ends.
+//! A drill starts from a known state or it proves nothing, so each run gets a lab that ends with the run however
+//! that ends.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, IsTerminal};
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
-use super::args::{Common, DrillArgs, DrillCommand, DrillRunArgs};
-use super::{labs, own_binary, print, say, small_runtime};
+use crate::cli::args::Common;
+use crate::cli::{labs, own_binary};
 use crate::control::lab::Lab;
-use crate::control::lifecycle::{Ready, watch_for_stop};
-use crate::drills::progress::Meter;
-use crate::drills::{self, Drill, LabAddresses, OptionName, Record, Request, Verdict, report};
+use crate::control::lifecycle::Ready;
+use crate::drills::{Drill, LabAddresses};
 
 /// How long a fresh lab may take to be ready.
 const READY_MAX: Duration = Duration::from_secs(90);
 
-/// The roles of a lab that a drill runs in.
-const ROLES: usize = 4;
-
-/// Runs the command, and returns its exit code.
-pub(super) fn run(args: DrillArgs, common: &Common) -> Result<u8, String> {
-    match args.command {
-        DrillCommand::List => print(&drills::list()?),
-        DrillCommand::Show { id, answer } => print(&drills::show(drills::find(&id)?, answer)),
-        DrillCommand::Export => print(&drills::export()?),
-        DrillCommand::Run(args) => return run_one(&args, common),
-    }
-    Ok(0)
-}
-
-fn run_one(args: &DrillRunArgs, common: &Common) -> Result<u8, String> {
-    let drill = drills::find(&args.id)?;
-    let option: OptionName = args.option.parse()?;
-    let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
-    let request = Request {
-        drill,
-        option,
-        fix: args.fix,
-        seed,
-        time_scale: 1.0,
-    };
-    let runtime = small_runtime()?;
-    // Before there is anything to leave behind: Ctrl-C must take it away again from the first moment on.
-    let stop = CancellationToken::new();
-    runtime.block_on(async { watch_for_stop(&stop, false) })?;
-    let lab = OwnLab::start(drill, seed, common)?;
-    say(&format!("A lab of its own runs; watch it at {}", lab.page));
-    let record = runtime.block_on(fly(request, &lab.addresses, &stop))?;
-    drop(lab);
-    if args.json {
-        print(&serde_json::to_string_pretty(&record).map_err(|error| error.to_string())?);
-    } else {
-        print(&report::text(&record));
-    }
-    Ok(match record.verdict {
-        Verdict::AsExpected => 0,
-        Verdict::NotAsExpected => 1,
-        Verdict::Invalid => 3,
-    })
-}
-
-async fn fly(
-    request: Request<'_>,
-    addresses: &LabAddresses,
-    stop: &CancellationToken,
-) -> Result<Record, String> {
-    let mut meter = Meter::new(std::io::stderr(), std::io::stderr().is_terminal());
-    let result = drills::run(request, addresses, stop, |progress| meter.show(progress)).await;
-    meter.finish();
-    result
-}
+/// The processes of a lab that a drill runs in: one of each role.
+const PROCESSES: usize = 4;
 
 /// A lab that ends, and whose files go, when this is dropped.
-struct OwnLab {
+pub(super) struct OwnLab {
     up: Child,
     dir: PathBuf,
-    addresses: LabAddresses,
-    page: String,
+    pub(super) addresses: LabAddresses,
 }
 
 impl OwnLab {
-    fn start(drill: &Drill, seed: u64, common: &Common) -> Result<Self, String> {
+    pub(super) fn start(drill: &Drill, seed: u64, common: &Common) -> Result<Self, String> {
         let dir = labs::default_dir()?.with_file_name(format!("{DIR}{}", std::process::id()));
         sweep(&dir);
         std::fs::create_dir_all(&dir)
@@ -108,7 +51,6 @@ impl OwnLab {
         let own = Self {
             up,
             addresses: addresses(&lab, common),
-            page: page(&lab),
             dir,
         };
         match ready {
@@ -179,7 +121,7 @@ fn wait_until_ready(up: &mut Child) -> Result<(), String> {
             drop(sender.send(line));
         }
     });
-    for _ in 0..ROLES {
+    for _ in 0..PROCESSES {
         let line = lines
             .recv_timeout(READY_MAX)
             .map_err(|_| "the lab did not become ready".to_owned())?;
@@ -193,17 +135,14 @@ fn addresses(lab: &Lab, common: &Common) -> LabAddresses {
         let members = lab.members.iter().filter(move |member| member.role == role);
         members.map(|member| format!("http://{}", member.control))
     };
+    let console = lab.member("console").and_then(|console| console.data);
     LabAddresses {
-        traffic_control: controls("traffic").next().unwrap_or_default(),
-        shop_control: controls("shop").next().unwrap_or_default(),
-        payments_controls: controls("payments").collect(),
+        metrics: console.map_or_else(String::new, |address| format!("http://{address}")),
+        traffic: controls("traffic").next().unwrap_or_default(),
+        shop: controls("shop").next().unwrap_or_default(),
+        payments: controls("payments").collect(),
         token: common.token.clone(),
     }
-}
-
-fn page(lab: &Lab) -> String {
-    let data = lab.member("console").and_then(|console| console.data);
-    data.map_or_else(String::new, |address| format!("http://{address}"))
 }
 
 /// What the lab said last before it gave up, without our name in front.
