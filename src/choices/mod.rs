@@ -6,6 +6,7 @@
 //!
 //! To add one: a file with a `CHOICE` and both options, and its row in [`CHOICES`].
 
+pub mod admission;
 pub mod book;
 pub mod charge_timeout;
 pub mod connection_scope;
@@ -22,6 +23,7 @@ pub use book::Book;
 pub static CHOICES: &[&Choice] = &[
     &charge_timeout::CHOICE,
     &retries::CHOICE,
+    &admission::CHOICE,
     &password_hashing::CHOICE,
     &connection_scope::CHOICE,
 ];

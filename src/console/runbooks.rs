@@ -12,6 +12,7 @@ macro_rules! runbooks {
 
 runbooks![
     "FiredrillAbsent",
+    "FiredrillAnswersUnclaimed",
     "FiredrillAuditStopped",
     "FiredrillBudgetExhausted",
     "FiredrillChargeWithoutOrder",

@@ -25,6 +25,7 @@ use axum::http::{Method, StatusCode};
 use rusqlite::Connection;
 use tokio_util::task::TaskTracker;
 
+use crate::choices::admission::{self, Bound};
 use crate::choices::password_hashing::HashingPool;
 use crate::control::lifecycle::{self, Context, Extras, Running};
 use crate::http::{Problem, Routes};
@@ -33,6 +34,10 @@ use crate::telemetry::catalog::{self, Histogram};
 
 /// Requests that the shop works on at the same time.
 const REQUESTS_MAX: usize = 512;
+
+/// Orders under way for each replica of payments. Its bank does 50 charges a second and an attempt waits half a second,
+/// so the answers to more than 25 would come too late.
+const ORDERS_MAX: usize = 20;
 
 /// Password checks that may wait for a core.
 const HASHING_LINE: usize = 32;
@@ -58,6 +63,7 @@ pub(crate) struct Shop {
     search: search::Index,
     payments: charge::Payments,
     orders: Arc<orders::Orders>,
+    orders_bound: Arc<Bound>,
     hashing: HashingPool,
     hashing_waits: Histogram,
     /// Orders under way that outlive their request.
@@ -102,6 +108,7 @@ impl Shop {
             catalogue: catalogue::Catalogue::new(store.clone()),
             payments: charge::Payments::new(payments, store.id())?,
             orders: Arc::new(orders::Orders::new()),
+            orders_bound: Bound::new(ORDERS_MAX * payments.len()),
             hashing: HashingPool::new(cores, HASHING_LINE),
             hashing_waits: catalog::firedrill_queue_wait_seconds("password_hashing"),
             tasks: TaskTracker::new(),
@@ -122,6 +129,11 @@ impl Shop {
             catalog::firedrill_queue_depth(queue).set(depth as f64);
             catalog::firedrill_queue_capacity(queue).set(capacity as f64);
         });
+        let bound = &self.orders_bound;
+        let may_be = bound.max(admission::CHOICE.option());
+        catalog::firedrill_queue_depth("orders").set(bound.under_way() as f64);
+        catalog::firedrill_queue_capacity("orders")
+            .set(may_be.map_or(f64::INFINITY, |max| max as f64));
         catalog::firedrill_orders_open().set(self.orders.open() as f64);
     }
 }

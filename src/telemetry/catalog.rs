@@ -179,9 +179,9 @@ catalogue! {
     counter Counter firedrill_cache_requests_total(cache, result);
     /// Entries of a cache.
     gauge Gauge firedrill_cache_entries(cache);
-    /// Entries that wait in a queue.
+    /// Entries that wait in a queue; of `orders`, which has places and no line, those under way.
     gauge Gauge firedrill_queue_depth(queue);
-    /// Entries that a queue may hold.
+    /// Entries that a queue may hold; `+Inf` if nothing bounds them.
     gauge Gauge firedrill_queue_capacity(queue);
     /// Time that an entry waited in a queue, until work on it began or it left.
     histogram Histogram firedrill_queue_wait_seconds(queue) WAIT_SECONDS;

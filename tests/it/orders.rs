@@ -1,6 +1,7 @@
 //! Orders: the same key brings the same answer, stock is kept, and a client that leaves cuts nothing in half.
 
 use std::io::Write;
+use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::support::{ORDER, Role, Shop, connect, get, put, send, wait_for};
@@ -163,17 +164,64 @@ fn an_order_that_is_charged_for_too_long_is_unsettled_as_well() {
     let lab = Shop::start_with(&["--bank-service-ms", "60000"], &[]);
     let poor = r#"{"option":"poor"}"#;
     put(&lab.shop.control, "/choices/charge_timeout", poor);
-    let headers = "content-type: application/json\r\nidempotency-key: k\r\n";
+    let _client = begin_order(&lab, 1);
+    wait_for("the order to be seen getting older", || {
+        let age = "firedrill_orders_oldest_unsettled_age_seconds";
+        lab.shop.metric(age, "") > 5.0 && lab.shop.metric("firedrill_orders_open", "") > 0.5
+    });
+}
+
+#[test]
+fn an_order_too_many_is_refused_before_anything_is_done_for_it() {
+    let lab = Shop::start_with(&["--bank-service-ms", "60000"], &[]);
+    let set = |choice: &str, option: &str| {
+        let body = format!(r#"{{"option":"{option}"}}"#);
+        let answer = put(&lab.shop.control, &format!("/choices/{choice}"), &body);
+        assert_eq!(answer.status, 200, "{answer:?}");
+    };
+    let [depth, capacity] = ["firedrill_queue_depth", "firedrill_queue_capacity"]
+        .map(|name| move |lab: &Shop| lab.shop.metric(name, "queue=\"orders\""));
+    let shed = || {
+        let reason = "reason=\"too_many_orders\"";
+        lab.shop.metric("firedrill_requests_shed_total", reason)
+    };
+    assert_eq!((capacity(&lab), shed()), (20.0, 0.0));
+    // Nobody gives up: the places stay taken.
+    set("charge_timeout", "poor");
+    let clients: Vec<_> = (0..20).map(|key| begin_order(&lab, key)).collect();
+    wait_for("twenty orders to be under way", || {
+        lab.shop.metric("firedrill_orders_open", "") > 19.5
+    });
+    drop(clients);
+    let refused = lab.order("one-too-many", ORDER);
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert!(refused.head.contains("retry-after: 1"), "{refused:?}");
+    assert_eq!(
+        (depth(&lab), shed()),
+        (20.0, 1.0),
+        "their clients left, they did not"
+    );
+    let database = rusqlite::Connection::open(lab.dir.path().join("shop/shop.db")).unwrap();
+    let rows = "SELECT count(*) FROM orders WHERE idempotency_key IS NOT NULL";
+    let rows: i64 = database.query_row(rows, [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 20);
+    set("admission", "poor");
+    let _client = begin_order(&lab, 20);
+    wait_for("one more to be under way", || depth(&lab) > 20.5);
+    assert!(capacity(&lab).is_infinite());
+    lab.shop.process.signal("KILL");
+}
+
+/// An order of which nobody reads the answer yet.
+fn begin_order(lab: &Shop, key: u32) -> TcpStream {
+    let headers = format!("content-type: application/json\r\nidempotency-key: {key}\r\n");
     let length = ORDER.len();
     let mut stream = connect(&lab.shop.data).unwrap();
     let head = format!(
         "POST /orders HTTP/1.1\r\nhost: shop\r\n{headers}content-length: {length}\r\n\r\n{ORDER}"
     );
     stream.write_all(head.as_bytes()).unwrap();
-    wait_for("the order to be seen getting older", || {
-        let age = "firedrill_orders_oldest_unsettled_age_seconds";
-        lab.shop.metric(age, "") > 5.0 && lab.shop.metric("firedrill_orders_open", "") > 0.5
-    });
+    stream
 }
 
 #[test]

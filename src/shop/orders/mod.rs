@@ -20,6 +20,7 @@ use tracing::Instrument;
 
 use super::Shop;
 use super::charge::Charged;
+use crate::choices::admission::{self, Full};
 use crate::choices::connection_scope;
 use crate::http::extract::{JsonBody, PathId};
 use crate::http::{Deadline, Problem};
@@ -44,8 +45,11 @@ const OUTCOMES: [&str; 6] = [
     "refused",
 ];
 
+/// Why an order was refused at the door.
+const TOO_MANY: &str = "too_many_orders";
+
 /// What an order may be answered.
-pub(super) const PLACED: [(u16, &str); 9] = [
+pub(super) const PLACED: [(u16, &str); 10] = [
     (201, ""),
     (402, ""),
     (404, ""),
@@ -54,6 +58,7 @@ pub(super) const PLACED: [(u16, &str); 9] = [
     (500, ""),
     super::POOL_TIMEOUT,
     (503, "payments"),
+    (503, TOO_MANY),
     (504, "timeout"),
 ];
 
@@ -68,6 +73,7 @@ impl Orders {
         for outcome in OUTCOMES {
             catalog::firedrill_orders_total(outcome).absolute(0);
         }
+        catalog::firedrill_requests_shed_total(TOO_MANY).absolute(0);
         Self {
             active: Mutex::default(),
         }
@@ -173,11 +179,22 @@ pub(super) async fn place(
             format!("a number from 1 to {QUANTITY_MAX}"),
         ));
     }
-    let tasks = shop.tasks.clone();
-    let finishing = tasks.spawn(account::carry(
-        run(shop, key, order, deadline).in_current_span(),
-    ));
+    let (tasks, bound) = (shop.tasks.clone(), Arc::clone(&shop.orders_bound));
+    let work = run(shop, key, order, deadline);
+    let admitted = admission::admit(admission::CHOICE.option(), &bound, work);
+    let admitted = admitted.map_err(|Full| too_many())?;
+    let finishing = tasks.spawn(account::carry(admitted.in_current_span()));
     finishing.await.map_err(|error| Problem::internal(&error))?
+}
+
+/// The answer to an order for which nothing was done.
+fn too_many() -> Problem {
+    catalog::firedrill_requests_shed_total(TOO_MANY).increment(1);
+    catalog::firedrill_orders_total("refused").increment(1);
+    let detail = "Too many orders are under way; nothing was ordered.";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        .retry_after(1)
+        .error_type(TOO_MANY)
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<String, Problem> {
