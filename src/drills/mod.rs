@@ -25,11 +25,14 @@ pub mod record;
 pub mod report;
 pub mod signals;
 
+use std::borrow::Cow;
 use std::fmt::Write;
+use std::path::Path;
 use std::sync::LazyLock;
 
 pub use campaign::{Request, run};
 pub use clock::Clock;
+use format::Harm;
 pub use format::{Drill, OptionName};
 pub use judge::Verdict;
 pub use lab::LabAddresses;
@@ -37,11 +40,22 @@ pub use plan::Legs;
 pub use proof::Proof;
 pub use record::Record;
 
+macro_rules! drill {
+    ($file:literal) => {
+        ($file, include_str!(concat!("../../drills/", $file)))
+    };
+}
+
 /// Every drill: its file's name and the file, which is part of the binary.
-pub static DRILLS: &[(&str, &str)] = &[(
-    "01-after-the-spike.md",
-    include_str!("../../drills/01-after-the-spike.md"),
-)];
+pub static DRILLS: &[(&str, &str)] = &[
+    drill!("01-after-the-spike.md"),
+    drill!("02-nobody-complains.md"),
+    drill!("03-the-sale.md"),
+    drill!("04-monday-morning.md"),
+    drill!("05-the-calm-database.md"),
+    drill!("90-a-quiet-evening.md"),
+    drill!("91-twice-as-many.md"),
+];
 
 /// Every drill, read. A sentence says which file is wrong, and where.
 pub fn all() -> Result<&'static [Drill], String> {
@@ -54,17 +68,28 @@ pub fn all() -> Result<&'static [Drill], String> {
     READ.as_deref().map_err(Clone::clone)
 }
 
-/// The drill with this id. A sentence names those that exist.
-pub fn find(id: &str) -> Result<&'static Drill, String> {
+/// The drill with this id, or in this file, so that whoever writes one can fly it at once. A sentence names those
+/// that exist.
+pub fn find(id: &str) -> Result<Cow<'static, Drill>, String> {
+    if Path::new(id).extension().is_some() {
+        return read(Path::new(id)).map(Cow::Owned);
+    }
     let drills = all()?;
     let found = drills.iter().find(|drill| drill.experiment.id == id);
-    found.ok_or_else(|| {
+    found.map(Cow::Borrowed).ok_or_else(|| {
         let ids: Vec<_> = drills
             .iter()
             .map(|drill| drill.experiment.id.as_str())
             .collect();
         format!("there is no drill {id:?}; there are: {}", ids.join(", "))
     })
+}
+
+fn read(path: &Path) -> Result<Drill, String> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    let name = path.file_name().unwrap_or_default();
+    Drill::parse(&name.to_string_lossy(), &text)
 }
 
 /// The list of all drills, a line each.
@@ -93,11 +118,16 @@ pub fn show(drill: &Drill, answer: bool) -> String {
     line(&mut page, &format!("{}\n", experiment.title));
     if !answer {
         line(&mut page, &format!("{}\n", drill.briefing()));
-        line(
-            &mut page,
-            "To run it, with the poor option, with the sound one, and with the cure applied on the way:\n",
-        );
-        for options in ["--option poor", "--option sound", "--option poor --fix"] {
+        let (what, flights): (_, &[_]) = if experiment.harm == Harm::Nobody {
+            ("To run it:\n", &["--option sound"])
+        } else {
+            (
+                "To run it, with the poor option, with the sound one, and with the cure applied on the way:\n",
+                &["--option poor", "--option sound", "--option poor --fix"],
+            )
+        };
+        line(&mut page, what);
+        for options in flights {
             line(
                 &mut page,
                 &format!("    firedrill drill run {id} {options}"),
@@ -210,5 +240,12 @@ mod tests {
             "01-after-the-spike.md"
         );
         assert!(find("nothing").unwrap_err().contains("after-the-spike"));
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/drills/01-after-the-spike.md");
+        assert_eq!(find(file).unwrap(), find("after-the-spike").unwrap());
+        let missing = find("drills/99-none.md").unwrap_err();
+        assert!(
+            missing.contains("drills/99-none.md cannot be read"),
+            "{missing}"
+        );
     }
 }

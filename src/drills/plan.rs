@@ -142,7 +142,7 @@ impl Experiment {
             }
         };
         if let Some(fix_s) = fix_s {
-            slices("fixed", fix_s, end_s);
+            slices("acted", fix_s, end_s);
         } else {
             slices("shock", shock_begin_s, shock_end_s);
             slices("after", shock_end_s, end_s);

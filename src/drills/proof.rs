@@ -45,7 +45,7 @@ impl Proof {
 
 /// The table of proofs as Markdown, in the order of the drills.
 #[must_use]
-pub fn table(drills: &[Drill], proofs: &[Proof]) -> String {
+pub fn table<'a>(drills: impl Iterator<Item = &'a Drill>, proofs: &[Proof]) -> String {
     let mut page = String::from(
         "| drill | measured | poor | sound | expected alert fires after | silent after the fix | verdict | runs |\n\
          |---|---|---|---|---|---|---|---|\n",

@@ -237,7 +237,7 @@ const fn factor(name: &'static str) -> Parameter {
         name,
         help: "how many times as many arrive",
         min: 0.0,
-        max: 100.0,
+        max: 1000.0,
         default: 1.0,
     }
 }

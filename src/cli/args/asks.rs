@@ -77,7 +77,7 @@ pub(in crate::cli) enum DrillCommand {
     List,
     /// What a drill is about; without its answer.
     Show {
-        /// The drill's id.
+        /// The drill's id, or its file.
         id: String,
         /// The lesson too, with the answer.
         #[arg(long)]
@@ -96,7 +96,7 @@ pub(in crate::cli) enum DrillCommand {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DrillRunArgs {
-    /// The drill's id.
+    /// The drill's id, or its file.
     pub(in crate::cli) id: String,
     /// The option of the choice that meets the shock: poor or sound.
     #[arg(long, default_value = "poor")]
@@ -121,7 +121,7 @@ pub(in crate::cli) struct DrillRunArgs {
   firedrill drill verify after-the-spike --seeds 3
   firedrill drill verify after-the-spike --prometheus http://127.0.0.1:9090")]
 pub(in crate::cli) struct DrillVerifyArgs {
-    /// The drills' ids; all drills if there are none.
+    /// The drills' ids, or their files; all drills if there are none.
     #[arg(value_name = "NAME")]
     pub(in crate::cli) names: Vec<String>,
     /// How many seeds: the first flies every leg, each other one the sound and the poor leg.

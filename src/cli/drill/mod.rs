@@ -2,6 +2,7 @@
 
 mod own_lab;
 
+use std::borrow::Cow;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +23,7 @@ use own_lab::OwnLab;
 pub(super) fn run(args: DrillArgs, common: &Common) -> Result<u8, String> {
     match args.command {
         DrillCommand::List => print(&drills::list()?),
-        DrillCommand::Show { id, answer } => print(&drills::show(drills::find(&id)?, answer)),
+        DrillCommand::Show { id, answer } => print(&drills::show(&*drills::find(&id)?, answer)),
         DrillCommand::Export => print(&drills::export()?),
         DrillCommand::Run(args) => return run_one(&args, common),
         DrillCommand::Verify(args) => return verify(&args, common),
@@ -40,7 +41,7 @@ fn run_one(args: &DrillRunArgs, common: &Common) -> Result<u8, String> {
     };
     let flight = Flight::new(args.prometheus.as_deref(), false, common)?;
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
-    let record = flight.fly(drill, legs, seed)?;
+    let record = flight.fly(&drill, legs, seed)?;
     if args.json {
         print(&json(&record)?);
     } else {
@@ -51,8 +52,8 @@ fn run_one(args: &DrillRunArgs, common: &Common) -> Result<u8, String> {
 
 /// Every leg of each drill, in one lab after the other: two at once would take the machine from each other.
 fn verify(args: &DrillVerifyArgs, common: &Common) -> Result<u8, String> {
-    let drills: Vec<&Drill> = if args.names.is_empty() {
-        drills::all()?.iter().collect()
+    let drills: Vec<Cow<'static, Drill>> = if args.names.is_empty() {
+        drills::all()?.iter().map(Cow::Borrowed).collect()
     } else {
         let found = args.names.iter().map(|name| drills::find(name));
         found.collect::<Result<_, _>>()?
@@ -92,7 +93,7 @@ fn verify(args: &DrillVerifyArgs, common: &Common) -> Result<u8, String> {
     if args.json {
         print(&json(&proofs)?);
     } else {
-        print(&proof::table(drills::all()?, &proofs));
+        print(&proof::table(drills.iter().map(AsRef::as_ref), &proofs));
     }
     let codes = proofs.iter().map(|proof| exit_code(proof.verdict()));
     Ok(codes.max().unwrap_or_default())
@@ -106,7 +107,7 @@ fn proof_table(args: &DrillProofArgs) -> Result<String, String> {
         let proof = serde_json::from_str::<Proof>(&text);
         proofs.push(proof.map_err(|error| cannot(&error.to_string()))?);
     }
-    Ok(proof::table(drills::all()?, &proofs))
+    Ok(proof::table(drills::all()?.iter(), &proofs))
 }
 
 fn write(dir: &Path, proof: &Proof) -> Result<(), String> {

@@ -3,7 +3,7 @@
 use super::Request;
 use crate::drills::clock::Clock;
 use crate::drills::condition::{Calibrated, Condition, Journey, Marks};
-use crate::drills::format::{Action, Drill, Experiment, OptionName};
+use crate::drills::format::{Action, Drill, Experiment, OptionName, Outage};
 use crate::drills::judge::{self, Check, Part};
 use crate::drills::lab::{Lab, LabAddresses};
 use crate::drills::plan::{SETTLE_S, STEADY_MAX_S};
@@ -316,7 +316,11 @@ impl<'a, P: FnMut(&Progress)> Field<'a, P> {
         marks: &Marks,
     ) -> Result<(), String> {
         let end_s = leg.to_s - SETTLE_S;
-        let begin_s = marks.shock_begin_s;
+        let begin_s = match self.experiment().outage {
+            // What the shock itself costs is the same for both options.
+            Outage::Lasts => marks.shock_end_s,
+            Outage::WhileShock(_) => marks.shock_begin_s,
+        };
         for one in &self.experiment().headline {
             let asked = self.ask(&one.signal, one.journey, begin_s, end_s)?;
             leg.headline.push(self.metrics.number(&asked, end_s).await?);

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
 use super::condition::Marks;
-use super::format::{Action, Drill, Harm, OptionName, Outage};
+use super::format::{Action, Drill, Experiment, Harm, OptionName, Outage};
 use super::judge::{self, Check, Part};
 use super::lab::LabAddresses;
 use super::plan::Legs;
@@ -49,16 +49,7 @@ pub async fn run(
     stop: &CancellationToken,
     progress: impl FnMut(&Progress),
 ) -> Result<Record, String> {
-    let sound_alone = Legs::One {
-        option: OptionName::Sound,
-        fix: true,
-    };
-    if request.legs == sound_alone {
-        return Err(
-            "the fix goes with the option poor: where nothing is broken there is nothing to cure"
-                .into(),
-        );
-    }
+    check(request)?;
     let mut campaign = Campaign {
         drill: request.drill,
         legs: request.legs,
@@ -82,6 +73,27 @@ pub async fn run(
             .chain(left_behind)
             .collect::<Vec<_>>()
             .join("; ")),
+    }
+}
+
+/// Refuses legs that there are not.
+fn check(request: Request<'_>) -> Result<(), String> {
+    let Experiment { id, harm, .. } = &request.drill.experiment;
+    match request.legs {
+        Legs::One {
+            option: OptionName::Sound,
+            fix: true,
+        } => Err(
+            "the fix goes with the option poor: where nothing is broken there is nothing to cure"
+                .into(),
+        ),
+        Legs::One {
+            option: OptionName::Poor,
+            ..
+        } if *harm == Harm::Nobody => Err(format!(
+            "{id} is a control, in which nothing is poor: fly it with --option sound"
+        )),
+        _ => Ok(()),
     }
 }
 
