@@ -7,6 +7,7 @@
 //! To add one: a file with a `CHOICE` and both options, and its row in [`CHOICES`].
 
 pub mod book;
+pub mod cache_fill;
 pub mod charge_timeout;
 pub mod connection_scope;
 pub mod password_hashing;
@@ -24,6 +25,7 @@ pub static CHOICES: &[&Choice] = &[
     &retries::CHOICE,
     &password_hashing::CHOICE,
     &connection_scope::CHOICE,
+    &cache_fill::CHOICE,
 ];
 
 /// The two options of every choice.
