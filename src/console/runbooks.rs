@@ -14,6 +14,7 @@ runbooks![
     "FiredrillAbsent",
     "FiredrillAuditStopped",
     "FiredrillBudgetExhausted",
+    "FiredrillCacheStampede",
     "FiredrillChargeWithoutOrder",
     "FiredrillChargedTwice",
     "FiredrillLoadShedding",

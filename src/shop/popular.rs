@@ -133,3 +133,49 @@ fn bestsellers(connection: &Connection) -> rusqlite::Result<Vec<Bestseller>> {
 pub(super) async fn list(State(shop): State<Arc<Shop>>) -> Result<Response, Problem> {
     Ok(Json(&*shop.popular.list().await?).into_response())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::store::Seed;
+
+    const SEED: Seed = Seed {
+        items: 50,
+        customers: 1,
+        orders: 200,
+    };
+
+    #[tokio::test]
+    async fn it_is_what_paid_orders_add_up_to_the_most_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("shop.db"), SEED).unwrap();
+        let unpaid = "UPDATE orders SET status = 'declined' WHERE id % 3 = 0";
+        let update = Operation::new("UPDATE", "orders");
+        let change = store.write(update, |transaction| transaction.execute(unpaid, []));
+        change.await.unwrap();
+        let read = store.read(SELECT, |connection| {
+            let query = "SELECT item_id, quantity, amount_cents FROM orders WHERE id % 3 <> 0";
+            let mut sold = BTreeMap::<i64, (i64, i64)>::new();
+            let mut statement = connection.prepare(query)?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let (pieces, cents) = sold.entry(row.get(0)?).or_default();
+                *pieces += row.get::<_, i64>(1)?;
+                *cents += row.get::<_, i64>(2)?;
+            }
+            Ok(sold)
+        });
+        let mut expected: Vec<_> = read.await.unwrap().into_iter().collect();
+        expected.sort_by_key(|(id, (_, cents))| (-cents, *id));
+        expected.truncate(20);
+        let popular = Popular::new(store);
+        let list = popular.list().await.unwrap();
+        let found = list.items.iter();
+        let found = found.map(|item| (item.id, (item.pieces, item.revenue_cents)));
+        assert_eq!(found.collect::<Vec<_>>(), expected);
+        let again = popular.list().await.unwrap();
+        assert!(Arc::ptr_eq(&list, &again), "it is kept");
+    }
+}
