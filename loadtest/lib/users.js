@@ -28,7 +28,10 @@ export function browse(tags) {
     ['/customers/{id}/orders', `/customers/${customer()}/orders`],
     ['/orders/{id}', `/orders/${latestOrder}`],
   ];
-  const [name, path] = looks[below(10)] || ['/items/{id}', `/items/${hotItem()}`];
+  // Two of twenty at each of these, one at what sells best, and the others at an item.
+  const look = below(20);
+  const popular = ['/items/popular', '/items/popular'];
+  const [name, path] = look === 0 ? popular : looks[(look - 1) >> 1] || ['/items/{id}', `/items/${hotItem()}`];
   return go('browse', tags, name, 200, (params) => http.get(SHOP + path, params)).good;
 }
 

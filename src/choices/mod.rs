@@ -8,6 +8,7 @@
 
 pub mod admission;
 pub mod book;
+pub mod cache_fill;
 pub mod charge_timeout;
 pub mod connection_scope;
 pub mod password_hashing;
@@ -26,6 +27,7 @@ pub static CHOICES: &[&Choice] = &[
     &admission::CHOICE,
     &password_hashing::CHOICE,
     &connection_scope::CHOICE,
+    &cache_fill::CHOICE,
 ];
 
 /// The two options of every choice.

@@ -15,6 +15,7 @@ runbooks![
     "FiredrillAnswersUnclaimed",
     "FiredrillAuditStopped",
     "FiredrillBudgetExhausted",
+    "FiredrillCacheStampede",
     "FiredrillChargeWithoutOrder",
     "FiredrillChargedTwice",
     "FiredrillLoadShedding",

@@ -102,10 +102,7 @@ pub(super) async fn show(
     match shop.catalogue.item(id).await {
         Ok(Some(item)) => Ok(Json(Item::clone(&item))),
         Ok(None) => Err(Problem::not_found("item", "id", id)),
-        Err(error) => Err(match &*error {
-            store::Error::PoolTimeout => store::Error::PoolTimeout.into(),
-            other => Problem::internal(other),
-        }),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Simple on purpose, so that what goes wrong in it is never hidden by what it does.
 //!
-//! - `catalogue`, `customers`, `search`, `sessions`: the reads, and the password check
+//! - `catalogue`, `popular`, `customers`, `search`, `sessions`: the reads, and the password check
 //! - [`orders`]: the one write that involves money
 //! - `charge`: the outgoing call to payments, with its replicas, retries and time limits
 //! - `outbox`, `reconcile`: what happens to an order after its answer, or without one
@@ -14,6 +14,7 @@ mod charge;
 mod customers;
 pub mod orders;
 mod outbox;
+mod popular;
 mod reconcile;
 mod search;
 mod sessions;
@@ -60,6 +61,7 @@ pub(crate) struct Shop {
     /// Beside the pool, for the audit.
     reader: Reader,
     catalogue: catalogue::Catalogue,
+    popular: popular::Popular,
     search: search::Index,
     payments: charge::Payments,
     orders: Arc<orders::Orders>,
@@ -106,6 +108,7 @@ impl Shop {
         let shop = Arc::new(Self {
             search: search::Index::load(&store).await?,
             catalogue: catalogue::Catalogue::new(store.clone()),
+            popular: popular::Popular::new(store.clone()),
             payments: charge::Payments::new(payments, store.id())?,
             orders: Arc::new(orders::Orders::new()),
             orders_bound: Bound::new(ORDERS_MAX * payments.len()),
@@ -125,6 +128,7 @@ impl Shop {
     fn collect(&self) {
         self.store.collect();
         self.catalogue.collect();
+        self.popular.collect();
         self.hashing.collect(|queue, depth, capacity| {
             catalog::firedrill_queue_depth(queue).set(depth as f64);
             catalog::firedrill_queue_capacity(queue).set(capacity as f64);
@@ -144,6 +148,7 @@ fn routes(shop: Arc<Shop>) -> Router {
     let login = [(201, ""), (401, ""), (500, ""), POOL_TIMEOUT];
     Routes::new(REQUESTS_MAX)
         .on(Method::GET, "/items", &list, catalogue::list)
+        .on(Method::GET, "/items/popular", &list, popular::list)
         .on(Method::GET, "/items/{id}", &show, catalogue::show)
         .on(Method::POST, "/orders", &orders::PLACED, orders::place)
         .on(Method::GET, "/orders/{id}", &show, orders::show)
@@ -179,6 +184,19 @@ fn exists(connection: &Connection, table: &'static str, id: i64) -> rusqlite::Re
 
 impl From<store::Error> for Problem {
     fn from(error: store::Error) -> Self {
+        (&error).into()
+    }
+}
+
+/// What several requests waited for failed for all of them.
+impl From<Arc<store::Error>> for Problem {
+    fn from(error: Arc<store::Error>) -> Self {
+        (&*error).into()
+    }
+}
+
+impl From<&store::Error> for Problem {
+    fn from(error: &store::Error) -> Self {
         match error {
             store::Error::PoolTimeout => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -186,7 +204,7 @@ impl From<store::Error> for Problem {
             )
             .retry_after(1)
             .error_type(POOL_TIMEOUT.1),
-            other => Self::internal(&other),
+            other => Self::internal(other),
         }
     }
 }

@@ -175,10 +175,16 @@ catalogue! {
     /// Time that a connection was held.
     histogram Histogram db_client_connection_use_time_seconds(db_client_connection_pool_name) REQUEST_SECONDS;
 
-    /// Look-ups in a cache.
+    /// Look-ups in a cache: answered from it, answered with a value past its time, or not answered.
     counter Counter firedrill_cache_requests_total(cache, result);
     /// Entries of a cache.
     gauge Gauge firedrill_cache_entries(cache);
+    /// For how long a value of a cache counts as fresh.
+    gauge Gauge firedrill_cache_ttl_seconds(cache);
+    /// Loads of a value for a cache that are under way.
+    gauge Gauge firedrill_cache_active_loads(cache);
+    /// Duration of one load of a value for a cache, with the wait for a connection; also if nobody took the value any more.
+    histogram Histogram firedrill_cache_load_duration_seconds(cache) REQUEST_SECONDS;
     /// Entries that wait in a queue; of `orders`, which has places and no line, those under way.
     gauge Gauge firedrill_queue_depth(queue);
     /// Entries that a queue may hold; `+Inf` if nothing bounds them.

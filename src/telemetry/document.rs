@@ -48,8 +48,8 @@ pub const LABELS: &[(&str, &str)] = &[
     ("db_collection_name", "a table"),
     ("db_client_connection_pool_name", "`shop`"),
     ("db_client_connection_state", "`used`, `idle`"),
-    ("cache", "`items`"),
-    ("result", "`hit`, `miss`"),
+    ("cache", "`items`, `popular`"),
+    ("result", "`hit`, `stale`, `miss`"),
     ("queue", "a queue of the role, named in code"),
     (
         "journey",

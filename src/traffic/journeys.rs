@@ -3,6 +3,7 @@
 //! Users prefer the same few items and give up after two seconds. Without the first a cache would be useless, and
 //! without the second an outage would only be a long queue.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use serde_json::json;
 use tokio::time::Instant;
 use tracing::{Span, field};
 
-use super::load::Journey;
+use super::load::{Journey, Load};
 use crate::http::{Client, client, deadline};
 use crate::store::SEED_PASSWORD;
 
@@ -41,6 +42,7 @@ pub(super) fn span(journey: Journey) -> Span {
 /// The users of one shop.
 #[derive(Debug)]
 pub(super) struct Users {
+    load: Arc<Load>,
     client: Client,
     shop: String,
     /// An order that was placed lately; users look at those.
@@ -51,8 +53,9 @@ pub(super) struct Users {
 
 impl Users {
     /// Users of the shop at this base URL.
-    pub(super) fn new(shop: &str) -> Result<Self, String> {
+    pub(super) fn new(shop: &str, load: Arc<Load>) -> Result<Self, String> {
         Ok(Self {
+            load,
             client: Client::new(),
             shop: client::base_url("--shop", shop, "http://127.0.0.1:8080")?,
             latest_order: AtomicI64::new(1),
@@ -149,13 +152,18 @@ impl Users {
         )
     }
 
-    /// Seven of ten look at an item, one at a page of them, one at a customer's orders, one at an order.
+    /// Thirteen of twenty look at an item, two at a page of them, two at a customer's orders, two at an order, one at
+    /// what sells best; and all who came for that alone.
     fn look_at(&self, random: &mut fastrand::Rng) -> String {
         let shop = &self.shop;
-        match random.u8(0..10) {
-            0 => format!("{shop}/items?after={}", random.u32(0..ITEMS)),
-            1 => format!("{shop}/customers/{}/orders", random.u32(1..=CUSTOMERS)),
-            2 => format!(
+        if random.f64() < self.load.hot_share() {
+            return format!("{shop}/items/popular");
+        }
+        match random.u8(0..20) {
+            0 => format!("{shop}/items/popular"),
+            1..3 => format!("{shop}/items?after={}", random.u32(0..ITEMS)),
+            3..5 => format!("{shop}/customers/{}/orders", random.u32(1..=CUSTOMERS)),
+            5..7 => format!(
                 "{shop}/orders/{}",
                 self.latest_order.load(Ordering::Relaxed)
             ),

@@ -1,7 +1,7 @@
 //! How many users arrive, and to do what.
 //!
 //! Rate and mix change while running, for good or for a time; a surge multiplies the arrivals of a journey and
-//! ends by itself.
+//! ends by itself, and so does a page that many come to see.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -56,6 +56,8 @@ struct State {
     /// Instead of the usual, until then.
     leased: Option<(World, Instant)>,
     surge: [f64; 4],
+    /// Users a second who come for what sells best, on top of all others.
+    hot_page: f64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -106,6 +108,7 @@ impl Load {
                 usual: World { rate, mix: MIX },
                 leased: None,
                 surge: [1.0; 4],
+                hot_page: 0.0,
             }),
             changed: watch::Sender::new(()),
         })
@@ -121,7 +124,17 @@ impl Load {
         let state = *self.lock();
         let World { rate, mix } = state.world();
         let whole: f64 = mix.iter().sum();
-        std::array::from_fn(|index| rate * mix[index] / whole * state.surge[index])
+        let mut rates: [f64; 4] =
+            std::array::from_fn(|index| rate * mix[index] / whole * state.surge[index]);
+        rates[Journey::Browse as usize] += state.hot_page;
+        rates
+    }
+
+    /// The share of those who browse that came for the hot page alone.
+    pub(super) fn hot_share(&self) -> f64 {
+        let browse = self.rates()[Journey::Browse as usize];
+        let hot = self.lock().hot_page;
+        if browse > 0.0 { hot / browse } else { 0.0 }
     }
 
     /// Tells of each change.
@@ -167,6 +180,11 @@ impl Load {
 
     fn surge(&self, surge: [f64; 4]) {
         self.lock().surge = surge;
+        self.publish();
+    }
+
+    fn hot_page(&self, rate: f64) {
+        self.lock().hot_page = rate;
         self.publish();
     }
 
@@ -253,13 +271,30 @@ const SURGE: Spec = Spec {
     ],
 };
 
+const HOT_PAGE: Spec = Spec {
+    name: "hot_page",
+    help: "users come to see what sells best",
+    parameters: &[Parameter {
+        name: "rate",
+        help: "how many more a second",
+        min: 0.0,
+        max: RATE_MAX,
+        default: 100.0,
+    }],
+};
+
 /// The shocks that act on the load.
 #[must_use]
 pub fn shocks(load: &Arc<Load>) -> Shocks {
-    let load = Arc::clone(load);
-    Shocks::none().with(SURGE, move |values| {
-        load.surge(Journey::ALL.map(|journey| values.map_or(1.0, |values| values[journey.name()])));
-    })
+    let (surging, hot) = (Arc::clone(load), Arc::clone(load));
+    Shocks::none()
+        .with(SURGE, move |values| {
+            let factor = |journey: Journey| values.map_or(1.0, |values| values[journey.name()]);
+            surging.surge(Journey::ALL.map(factor));
+        })
+        .with(HOT_PAGE, move |values| {
+            hot.hot_page(values.map_or(0.0, |values| values["rate"]));
+        })
 }
 
 #[cfg(test)]
@@ -340,5 +375,19 @@ mod tests {
         assert_eq!(whole(&load), [60, 150, 5, 5]);
         shocks.end("surge").unwrap();
         assert_eq!(whole(&load), [60, 30, 5, 5]);
+    }
+
+    #[test]
+    fn a_hot_page_brings_users_of_its_own_and_ends() {
+        let load = Arc::new(Load::new(100.0).unwrap());
+        let shocks = shocks(&load);
+        assert!(load.hot_share() < f64::EPSILON);
+        let given = serde_json::from_str(r#"{"rate":540,"ttl_s":4}"#).unwrap();
+        shocks.begin("hot_page", &given).unwrap();
+        assert_eq!(whole(&load), [600, 30, 5, 5]);
+        assert!((load.hot_share() - 0.9).abs() < 1e-9);
+        shocks.end("hot_page").unwrap();
+        assert_eq!(whole(&load), [60, 30, 5, 5]);
+        assert!(load.hot_share() < f64::EPSILON);
     }
 }

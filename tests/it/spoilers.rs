@@ -103,6 +103,8 @@ fn everything_happens(lab: &Shop) {
         "/items/1",
         "/items/1",
         "/items",
+        "/items/popular",
+        "/items/popular",
         "/items/0",
         "/search?q=lamp",
         "/nowhere",

@@ -32,6 +32,11 @@ const CAUSES: &[(&str, &str, &str)] = &[
         "FiredrillRetryAmplification",
     ),
     ("dependencies", "Outbox lag", "FiredrillOutboxLag"),
+    (
+        "dependencies",
+        "Loads in the life of a value",
+        "FiredrillCacheStampede",
+    ),
     ("engine", "Scheduler delay", "FiredrillSchedulerDelay"),
     ("requests", "Oldest request", "FiredrillRequestStuck"),
 ];

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 /// Aggregations and functions that the dashboards use; any other name before a parenthesis is an error.
 const FUNCTIONS: &[&str] = &[
+    "clamp_min",
     "count",
     "histogram_quantile",
     "increase",
