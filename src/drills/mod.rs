@@ -53,6 +53,7 @@ pub static DRILLS: &[(&str, &str)] = &[
     drill!("03-the-sale.md"),
     drill!("04-monday-morning.md"),
     drill!("05-the-calm-database.md"),
+    drill!("06-the-front-page.md"),
     drill!("90-a-quiet-evening.md"),
     drill!("91-twice-as-many.md"),
 ];

@@ -190,3 +190,25 @@ fn every_shock_of_a_drill_is_one_of_the_role_that_it_hits() {
         }
     }
 }
+
+#[test]
+fn the_table_of_proofs_is_made_from_the_records() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let records: Vec<_> = drills()
+        .iter()
+        .map(|drill| root.join(format!("docs/proof/{}.json", drill.experiment.id)))
+        .collect();
+    let table = firedrill()
+        .args(["drill", "proof"])
+        .args(&records)
+        .output()
+        .unwrap();
+    assert!(table.status.success(), "{table:?}");
+    let table = String::from_utf8(table.stdout).unwrap();
+    assert!(
+        !table.contains("**"),
+        "a drill that is not proved is not shipped:\n{table}"
+    );
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    assert!(readme.contains(&table), "put this into README.md:\n{table}");
+}

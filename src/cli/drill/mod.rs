@@ -112,8 +112,10 @@ fn proof_table(args: &DrillProofArgs) -> Result<String, String> {
 
 fn write(dir: &Path, proof: &Proof) -> Result<(), String> {
     let path: PathBuf = dir.join(format!("{}.json", proof.drill));
+    // In one line: it is for machines, and many times as long with each number on a line of its own.
+    let text = serde_json::to_string(proof).map_err(|error| error.to_string())?;
     std::fs::create_dir_all(dir)
-        .and_then(|()| std::fs::write(&path, json(proof).unwrap_or_default() + "\n"))
+        .and_then(|()| std::fs::write(&path, text + "\n"))
         .map_err(|error| format!("{} cannot be written: {error}", path.display()))
 }
 
