@@ -19,9 +19,10 @@
 //! ```
 //!
 //! and for so long every other query of the shop waits at the end of that line: orders too, which have nothing to do
-//! with the list. Then all is well for as long as a value lives, and it begins again: a comb of spikes whose period is
-//! `TTL + D`. With `c` = 0.1 s, a pool of 8 and two cores, 50 requests a second make `D` a second; on eight cores and
-//! more 800 do. The hit ratio is over 80 % all the while: it counts those who found the value, not what the others cost.
+//! with the list. When it is gone all who stood in it move on at once, and the next queue is full, that of the bank.
+//! Then all is well for as long as a value lives, and it begins again: a comb of spikes whose period is `TTL + D`.
+//! With `c` = 0.1 s, a pool of 8 and two cores, 50 requests a second make `D` a second; on eight cores and more 800 do.
+//! The hit ratio is over 80 % all the while: it counts those who found the value, not what the others cost.
 //!
 //! A cold cache is the same spike, once, as long as `T` is within the patience of who asks. If it is not, each load is
 //! dropped when its caller leaves, nothing is ever kept, and the cache never fills: a restart has then turned a healthy
@@ -188,14 +189,8 @@ impl<K: Hash + Eq + Shared, V: Shared> Filled<K, V> {
 
     /// How many values it has.
     #[must_use]
-    pub fn len(&self) -> u64 {
+    pub fn entries(&self) -> u64 {
         self.kept.entry_count()
-    }
-
-    /// Whether it has none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 

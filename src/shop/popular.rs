@@ -84,7 +84,7 @@ impl Popular {
     }
 
     pub(super) fn collect(&self) {
-        catalog::firedrill_cache_entries(CACHE).set(self.cache.len() as f64);
+        catalog::firedrill_cache_entries(CACHE).set(self.cache.entries() as f64);
         catalog::firedrill_cache_active_loads(CACHE).set(self.loads.active.len() as f64);
     }
 

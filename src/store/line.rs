@@ -4,21 +4,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A line, empty at first.
 #[derive(Debug, Default)]
-pub struct Line(AtomicUsize);
+pub(crate) struct Line(AtomicUsize);
 
 /// A place in a line, until it is dropped.
 #[derive(Debug)]
-pub struct InLine<'a>(&'a AtomicUsize);
+pub(crate) struct InLine<'a>(&'a AtomicUsize);
 
 impl Line {
     /// Takes a place.
-    pub fn enter(&self) -> InLine<'_> {
+    pub(crate) fn enter(&self) -> InLine<'_> {
         self.0.fetch_add(1, Ordering::Relaxed);
         InLine(&self.0)
     }
 
     /// How many stand in it.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 }

@@ -26,7 +26,7 @@ use crate::telemetry::account::Part;
 use crate::telemetry::catalog;
 use crate::telemetry::wait::Wait;
 pub use lease::Lease;
-pub use line::Line;
+pub(crate) use line::Line;
 use pool::Manager;
 pub use reader::Reader;
 pub use schema::{SEED_PASSWORD, Seed};
