@@ -39,7 +39,7 @@ harm_bounds:
 alerts:
   expected: [{name: Burn, within_s: 10}]
   allowed_sound: {Burn: The shock is more than can be had.}
-  cleared_within_s: 30
+  cleared_within_s: 90
 headline: [{signal: good}]
 answer: {component: a, mechanism: b, trigger: c, sustained_by: d}
 fix: [{choice: {retries: sound}}]
