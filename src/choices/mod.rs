@@ -9,6 +9,7 @@
 pub mod book;
 pub mod charge_timeout;
 pub mod connection_scope;
+pub mod label_policy;
 pub mod password_hashing;
 pub mod retries;
 
@@ -24,6 +25,7 @@ pub static CHOICES: &[&Choice] = &[
     &retries::CHOICE,
     &password_hashing::CHOICE,
     &connection_scope::CHOICE,
+    &label_policy::CHOICE,
 ];
 
 /// The two options of every choice.
