@@ -24,6 +24,7 @@ STAYS_ZERO = {
     ("firedrill / Engine", "Panics", "A"): "nothing panics",
     ("firedrill / Dependencies", "Outbox lag", "A"): "no shock stops the delivery",
     ("firedrill / Telemetry", "Spans dropped", "A"): "whoever takes the spans keeps up",
+    ("firedrill / Telemetry", "Label values dropped", "A"): "no label has that many values",
     ("firedrill / Telemetry", "Log lines dropped", "A"): "standard error is read",
     ("firedrill / Telemetry", "Log queue", "A"): "it is written faster than a scrape sees",
     ("firedrill / Telemetry", "Log records exported", "A"): "no export of logs is asked for",

@@ -11,6 +11,7 @@ pub mod book;
 pub mod cache_fill;
 pub mod charge_timeout;
 pub mod connection_scope;
+pub mod label_policy;
 pub mod password_hashing;
 pub mod retries;
 
@@ -28,6 +29,7 @@ pub static CHOICES: &[&Choice] = &[
     &password_hashing::CHOICE,
     &connection_scope::CHOICE,
     &cache_fill::CHOICE,
+    &label_policy::CHOICE,
 ];
 
 /// The two options of every choice.

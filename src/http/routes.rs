@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use super::Problem;
 use super::gate::Gate;
 use crate::telemetry::catalog;
-use crate::telemetry::observe::{CANCELLED, Observe, UNMATCHED};
+use crate::telemetry::observe::{CANCELLED, Naming, Observe, UNMATCHED};
 
 /// An answer that a route may give: a status, or a status and the label `error_type` that tells why. An empty one means
 /// that the status tells.
@@ -46,6 +46,7 @@ const ALWAYS: [(u16, &str); 2] = [(0, CANCELLED), (503, "shed")];
 pub struct Routes<S> {
     router: Router<S>,
     places: Arc<Semaphore>,
+    unmatched: Naming,
 }
 
 impl<S: Clone + Send + Sync + 'static> Routes<S> {
@@ -57,7 +58,15 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         Self {
             router: Router::new(),
             places,
+            unmatched: |_| UNMATCHED,
         }
+    }
+
+    /// Counts what matches no route under the names that `naming` gives; without this, all of it under one.
+    #[must_use]
+    pub fn unmatched(mut self, naming: Naming) -> Self {
+        self.unmatched = naming;
+        self
     }
 
     /// Adds one route for one method. `expected` are the answers that it gives in normal use and when what it needs
@@ -103,7 +112,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
 
     /// The service: the routes, and a problem for everything else.
     pub fn build(self, state: S) -> Router {
-        let unmatched = Observe::new(UNMATCHED, &[(Method::GET, 404, None)]);
+        let unmatched = Observe::unmatched(self.unmatched, &[(Method::GET, 404, None)]);
         let fallback = on(MethodFilter::GET, no_such_path)
             .fallback(no_such_path)
             .layer::<_, Infallible>(unmatched)

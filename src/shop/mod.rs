@@ -27,6 +27,7 @@ use rusqlite::Connection;
 use tokio_util::task::TaskTracker;
 
 use crate::choices::admission::{self, Bound};
+use crate::choices::label_policy;
 use crate::choices::password_hashing::HashingPool;
 use crate::control::lifecycle::{self, Context, Extras, Running};
 use crate::http::{Problem, Routes};
@@ -160,6 +161,7 @@ fn routes(shop: Arc<Shop>) -> Router {
         )
         .on(Method::POST, "/sessions", &login, sessions::create)
         .on(Method::GET, "/search", &[200, 422], search::search)
+        .unmatched(|path| label_policy::label(label_policy::CHOICE.option(), None, path))
         .build(shop)
 }
 

@@ -310,6 +310,8 @@ catalogue! {
     counter Counter firedrill_log_bytes_written_total();
     /// Log records handed to the OTLP endpoint, by result.
     counter Counter otel_sdk_exporter_log_exported_total(error_type);
+    /// Values of a label that were not kept, because the label has as many as it may have; what they stood for is counted without them.
+    counter Counter firedrill_label_values_dropped_total(label);
     /// Panics that were caught.
     counter Counter firedrill_panics_total();
     /// Always 1; its labels say what runs.

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use super::catalog::{CATALOGUE, FRACTIONAL, Kind, Metric};
 use super::spans::SPANS;
 
-/// What the values of each label may be: none is a client's to choose.
+/// What the values of each label may be.
 pub const LABELS: &[(&str, &str)] = &[
     (
         "http_request_method",
@@ -16,7 +16,7 @@ pub const LABELS: &[(&str, &str)] = &[
     ),
     (
         "http_route",
-        "the role's routes as they are written in code (`/items/{id}`); `unmatched` for all other paths",
+        "the role's routes as they are written in code (`/items/{id}`); `unmatched` for all other paths, unless `label_policy` says otherwise",
     ),
     (
         "http_response_status_code",
@@ -56,6 +56,7 @@ pub const LABELS: &[(&str, &str)] = &[
         "what users do: `browse`, `order`, `login`, `search`",
     ),
     ("rule_group", "the name of a group in the rule file"),
+    ("label", "the name of one of these labels"),
     ("worker", "the number of a thread, from 0"),
     ("state", "`used`, `free`"),
     ("process_context_switch_type", "`voluntary`, `involuntary`"),
@@ -116,6 +117,7 @@ const CHAPTERS: &[(&str, &[&str])] = &[
             "firedrill_spans_",
             "otel_",
             "firedrill_metrics_",
+            "firedrill_label_",
             "firedrill_log",
         ],
     ),

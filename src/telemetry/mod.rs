@@ -6,7 +6,7 @@
 //!
 //! - [`catalog`]: every metric, as a typed function
 //! - [`observe`]: the outermost layer of a server, which counts each request in `Drop`
-//! - `in_flight`: the requests under way
+//! - `durations`: their durations, by how they ended; `in_flight`: those under way
 //! - [`account`]: what a request's time and memory went into
 //! - [`wait`]: a time that is charged and recorded however it ends
 //! - [`context`], `sampler`: trace context between processes, and which traces are kept
@@ -22,6 +22,7 @@ mod alloc;
 pub mod catalog;
 pub mod context;
 pub mod document;
+mod durations;
 mod exports;
 mod exposition;
 mod histogram;

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use tracing::instrument::Instrumented;
 use tracing::{Instrument, Span, field};
 
 use super::account::{Account, Carried, Part};
+use super::durations::{Durations, Outcome};
 use super::in_flight::InFlight;
 use super::{catalog, context};
 
@@ -34,9 +35,12 @@ const SLOW: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy)]
 pub struct ErrorType(pub &'static str);
 
-/// The label and span name of requests that match no route. Their paths are the client's to choose and must
-/// never become label values.
+/// The route of requests that match none.
 pub const UNMATCHED: &str = "unmatched";
+
+/// Says under which name a request for a path is counted that matches no route. Whoever has no reason for another
+/// says [`UNMATCHED`]: paths are the client's to choose, and each name is a series.
+pub type Naming = fn(path: &str) -> &str;
 
 /// Observes the requests of one route.
 #[derive(Debug, Clone)]
@@ -44,11 +48,13 @@ pub struct Observe {
     route: Arc<Route>,
 }
 
-/// The series of one route. Few exist, so a list is searched faster than a table.
+/// The series of one route.
 #[derive(Debug)]
 struct Route {
     name: &'static str,
-    durations: RwLock<Vec<(Outcome, Histogram)>>,
+    /// Absent where requests are counted under the route's name.
+    naming: Option<Naming>,
+    durations: Durations,
     active: [Gauge; METHODS.len()],
     /// Made for the first request: some 130 lines for each route that nobody asks for would be most of a scrape.
     anatomy: OnceLock<Anatomy>,
@@ -78,34 +84,42 @@ impl Anatomy {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Outcome {
-    method: usize,
-    /// Zero if there was no answer.
-    status: u16,
-    error_type: &'static str,
-}
-
 impl Observe {
     /// Observes `route`; the series of each of `expected` exist at zero from now on. An answer is a method, a status (0
     /// if there is none) and its `error_type`; without one, that of the status alone.
     #[must_use]
     pub fn new(route: &'static str, expected: &[(Method, u16, Option<&'static str>)]) -> Self {
+        Self::named(route, None, expected)
+    }
+
+    /// Observes what matches no route, counted as `naming` says.
+    #[must_use]
+    pub fn unmatched(naming: Naming, expected: &[(Method, u16, Option<&'static str>)]) -> Self {
+        Self::named(UNMATCHED, Some(naming), expected)
+    }
+
+    fn named(
+        route: &'static str,
+        naming: Option<Naming>,
+        expected: &[(Method, u16, Option<&'static str>)],
+    ) -> Self {
         let active = |method| catalog::http_server_active_requests(method, "http");
         let route = Route {
             name: route,
-            durations: RwLock::default(),
+            naming,
+            durations: Durations::of(route),
             active: METHODS.map(active),
             anatomy: OnceLock::new(),
             in_flight: Mutex::default(),
             oldest: catalog::firedrill_http_server_oldest_request_age_seconds(route),
         };
         for (method, status, error_type) in expected {
-            drop(route.duration(Outcome {
+            let outcome = Outcome {
                 method: method_index(method),
                 status: *status,
                 error_type: error_type.unwrap_or_else(|| default_error_type(*status)),
-            }));
+            };
+            drop(route.durations.histogram(None, outcome));
         }
         let route = Arc::new(route);
         lock(&ROUTES).push(Arc::downgrade(&route));
@@ -114,38 +128,18 @@ impl Observe {
 }
 
 impl Route {
-    fn duration(&self, outcome: Outcome) -> Histogram {
-        let known = |durations: &[(Outcome, Histogram)]| {
-            let found = durations.iter().find(|(of, _)| *of == outcome);
-            found.map(|(_, histogram)| histogram.clone())
-        };
-        let durations = self
-            .durations
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(histogram) = known(&durations) {
-            return histogram;
-        }
-        drop(durations);
-        let mut durations = self
-            .durations
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        // Another request may have been quicker.
-        known(&durations).unwrap_or_else(|| {
-            let made = outcome.series(self.name);
-            durations.push((outcome, made.clone()));
-            made
-        })
-    }
-
     fn anatomy(&self) -> &Anatomy {
         self.anatomy.get_or_init(|| Anatomy::of(self.name))
     }
 
+    /// The name under which a request for `path` is counted, if it is not that of the route.
+    fn name_of(&self, path: &str) -> Option<Box<str>> {
+        let name = (self.naming?)(path);
+        (name != self.name).then(|| name.into())
+    }
+
     /// Records what the request that has this account went through until now.
-    fn record(&self, account: &Account, outcome: Outcome, elapsed: Duration) {
-        self.duration(outcome).record(elapsed.as_secs_f64());
+    fn record(&self, account: &Account) {
         let anatomy = self.anatomy();
         for (part, histogram) in Part::ALL.into_iter().zip(&anatomy.parts) {
             histogram.record(account.spent(part).as_secs_f64());
@@ -155,23 +149,7 @@ impl Route {
     }
 }
 
-impl Outcome {
-    /// Whether the server failed, or nobody stayed for all of the answer. What a client did wrong has no type.
-    fn has_failed(self) -> bool {
-        !self.error_type.is_empty()
-    }
-
-    fn series(self, route: &'static str) -> Histogram {
-        let code = match self.status {
-            0 => String::new(),
-            status => status.to_string(),
-        };
-        let method = METHODS[self.method];
-        catalog::http_server_request_duration_seconds(method, route, code, self.error_type)
-    }
-}
-
-const METHODS: [&str; 8] = [
+pub(super) const METHODS: [&str; 8] = [
     "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "_OTHER",
 ];
 
@@ -284,6 +262,8 @@ impl<F: Future<Output = Result<Response<Body>, Infallible>>> Future for Answerin
 /// Records the request when it is dropped: with the answer's status if there was one, else as `cancelled`.
 struct Guard {
     route: Arc<Route>,
+    /// Under which it is counted, if it is not that of the route.
+    name: Option<Box<str>>,
     account: Arc<Account>,
     outcome: Outcome,
     started: Instant,
@@ -307,6 +287,7 @@ impl Guard {
         });
         Self {
             route: Arc::clone(route),
+            name: route.name_of(request.uri().path()),
             account,
             outcome: Outcome {
                 method,
@@ -398,7 +379,11 @@ impl Drop for Guard {
         }
         let (route, account) = (&self.route, &self.account);
         account.enter(|| {
-            route.record(account, self.outcome, elapsed);
+            let durations = route
+                .durations
+                .histogram(self.name.as_deref(), self.outcome);
+            durations.record(elapsed.as_secs_f64());
+            route.record(account);
             self.log(elapsed);
         });
         route.active[self.outcome.method].decrement(1.0);

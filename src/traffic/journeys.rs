@@ -63,6 +63,11 @@ impl Users {
         })
     }
 
+    /// The base URL of their shop.
+    pub(super) fn shop(&self) -> &str {
+        &self.shop
+    }
+
     /// Goes on a journey: `Ok` if the user got what they came for before their patience ended.
     pub(super) async fn go(
         &self,

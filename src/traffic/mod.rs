@@ -7,8 +7,10 @@
 //!
 //! - [`load`]: how many arrive, to do what; changes while running
 //! - `journeys`: what one user does
+//! - `crawler`: a visitor who is none of them
 //! - [`report`]: what became of it, second by second
 
+mod crawler;
 mod journeys;
 pub mod load;
 pub mod report;
@@ -28,6 +30,7 @@ use crate::control::lifecycle::{self, Context, Extras, Running};
 use crate::http::Problem;
 use crate::http::extract::{JsonBody, ValidQuery};
 use crate::telemetry::{catalog, context};
+use crawler::Crawler;
 use journeys::Users;
 use load::{Change, Journey, Load};
 use report::{Recorder, Report};
@@ -68,8 +71,10 @@ pub fn run(config: Config) -> Result<(), String> {
                 )
                 .with_state(Arc::clone(&load)),
         );
+    let crawler = Crawler::new();
+    let sent = Arc::clone(&crawler);
     let extras = Extras {
-        shocks: load::shocks(&load),
+        shocks: load::shocks(&load).with(crawler::SPEC, move |values| sent.set(values)),
         routes,
     };
     let (shop, seed) = (config.shop, config.seed);
@@ -78,7 +83,9 @@ pub fn run(config: Config) -> Result<(), String> {
         recorder.meters();
         let users = Arc::new(Users::new(&shop, Arc::clone(&load))?);
         tracing::info!(target: "traffic", seed, shop, "Users arrive.");
+        let crawling = crawler.run(users.shop().to_owned());
         let arrivals = tokio::spawn(arrive(Arc::clone(&load), recorder, users, seed));
+        let visitors = [arrivals, tokio::spawn(crawling)];
         let stop = context.stop.clone();
         tokio::spawn(async move {
             while tokio::time::timeout(EXPIRY, stop.cancelled())
@@ -87,7 +94,7 @@ pub fn run(config: Config) -> Result<(), String> {
             {
                 load.expire();
             }
-            arrivals.abort();
+            visitors.iter().for_each(tokio::task::JoinHandle::abort);
         });
         Ok(Running {
             router: Router::new(),

@@ -200,7 +200,9 @@ fn what_is_compiled_is_in_the_image() {
             assert!(covered, "{path} is in none of {folders:?}");
         }
     }
-    let drills = needed.iter().any(|path| Path::new(path).starts_with("drills"));
+    let drills = needed
+        .iter()
+        .any(|path| Path::new(path).starts_with("drills"));
     assert!(drills, "the includes were not found: {needed:?}");
 }
 

@@ -220,6 +220,45 @@ fn paths_that_clients_invent_become_one_series() {
     );
 }
 
+/// Values of the label `http_route` at the shop that are paths of the crawler's.
+fn paths_counted(shop: &Role) -> usize {
+    let text = get(&shop.control, "/metrics").body;
+    let counts = text.lines().filter(|line| {
+        line.starts_with("http_server_request_duration_seconds_count") && line.contains("/pages/")
+    });
+    counts.count()
+}
+
+#[test]
+fn a_crawler_makes_series_while_paths_are_labels_and_is_on_no_journey() {
+    let lab = Shop::start();
+    let url = format!("http://{}", lab.shop.data);
+    let users = Role::start("traffic", lab.dir.path(), &["--rate", "0", "--shop", &url]);
+    let unmatched = || {
+        let name = "http_server_request_duration_seconds_count";
+        lab.shop.metric(name, "http_route=\"unmatched\"")
+    };
+    let choose = |option: &str| {
+        let body = format!(r#"{{"option":"{option}"}}"#);
+        let answer = put(&lab.shop.control, "/choices/label_policy", &body);
+        assert_eq!(answer.status, 200, "{answer:?}");
+    };
+    let crawl = r#"{"rate":100,"ttl_s":60}"#;
+    assert_eq!(put(&users.control, "/shocks/crawler", crawl).status, 200);
+    wait_for("the crawler to be counted", || unmatched() > 20.0);
+    assert_eq!(paths_counted(&lab.shop), 0);
+    choose("poor");
+    wait_for("paths to be series", || paths_counted(&lab.shop) > 20);
+    choose("sound");
+    let (before, asked) = (paths_counted(&lab.shop), unmatched());
+    wait_for("the crawler to go on", || unmatched() > asked + 20.0);
+    // One that was under way when the option changed may come late.
+    let after = paths_counted(&lab.shop);
+    assert!(after >= before && after <= before + 16, "{before}, {after}");
+    let arrivals = users.metric("firedrill_journey_arrivals_total", "");
+    assert!(arrivals < 0.5, "{arrivals} journeys");
+}
+
 #[test]
 fn the_process_and_its_runtime_are_seen() {
     let dir = tempfile::tempdir().unwrap();

@@ -145,7 +145,7 @@ fn a_flood_of_series_is_refused_with_its_number() {
     let error = lab.take(&scrape(0, SERIES_MAX + 7), 1000).unwrap_err();
     assert_eq!(
         error,
-        "10007 samples are more than the limit of 10000 of one target"
+        "30007 samples are more than the limit of 30000 of one target"
     );
     assert_eq!(lab.series(), 5, "only the reports");
     // No scrape is large, but each has new names.
@@ -156,7 +156,7 @@ fn a_flood_of_series_is_refused_with_its_number() {
     let before = lab.series();
     let error = lab.take(&scrape(3 * third, third), 3000).unwrap_err();
     assert!(
-        error.starts_with("13332 series in 75 minutes, 3333 of them new, are more"),
+        error.starts_with("40000 series in 75 minutes, 10000 of them new, are more"),
         "{error}"
     );
     assert_eq!(lab.series(), before);
