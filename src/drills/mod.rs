@@ -54,6 +54,7 @@ pub static DRILLS: &[(&str, &str)] = &[
     drill!("04-monday-morning.md"),
     drill!("05-the-calm-database.md"),
     drill!("06-the-front-page.md"),
+    drill!("07-the-visitor.md"),
     drill!("90-a-quiet-evening.md"),
     drill!("91-twice-as-many.md"),
 ];
