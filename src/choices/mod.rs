@@ -10,6 +10,7 @@ pub mod admission;
 pub mod book;
 pub mod charge_timeout;
 pub mod connection_scope;
+pub mod order_listing;
 pub mod password_hashing;
 pub mod retries;
 
@@ -26,6 +27,7 @@ pub static CHOICES: &[&Choice] = &[
     &admission::CHOICE,
     &password_hashing::CHOICE,
     &connection_scope::CHOICE,
+    &order_listing::CHOICE,
 ];
 
 /// The two options of every choice.

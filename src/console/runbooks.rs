@@ -24,6 +24,7 @@ runbooks![
     "FiredrillOversold",
     "FiredrillPoolSaturated",
     "FiredrillPoolTimeouts",
+    "FiredrillQueriesPerRequest",
     "FiredrillQueueNearFull",
     "FiredrillReplicaOutlier",
     "FiredrillRequestStuck",

@@ -3,6 +3,7 @@
 //! Users prefer the same few items and give up after two seconds. Without the first a cache would be useless, and
 //! without the second an outage would only be a long queue.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -13,9 +14,9 @@ use serde_json::json;
 use tokio::time::Instant;
 use tracing::{Span, field};
 
-use super::load::Journey;
+use super::load::{Journey, Load};
 use crate::http::{Client, client, deadline};
-use crate::store::SEED_PASSWORD;
+use crate::store::{LARGEST_CUSTOMER, SEED_PASSWORD};
 
 /// After how long a user gives up, from the intended start.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -23,6 +24,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// What the seeded shop has.
 const ITEMS: u32 = 10_000;
 const CUSTOMERS: u32 = 1_000;
+
+/// Orders on a page of the largest customer: as many as the shop shows at once.
+const WHOLESALE_PAGE: u32 = 1_000;
 
 /// How strongly users prefer the same items: the share of item `n` falls with `n` (the hottest one in a
 /// hundred items gets about a third of the looks).
@@ -41,6 +45,7 @@ pub(super) fn span(journey: Journey) -> Span {
 /// The users of one shop.
 #[derive(Debug)]
 pub(super) struct Users {
+    load: Arc<Load>,
     client: Client,
     shop: String,
     /// An order that was placed lately; users look at those.
@@ -51,8 +56,9 @@ pub(super) struct Users {
 
 impl Users {
     /// Users of the shop at this base URL.
-    pub(super) fn new(shop: &str) -> Result<Self, String> {
+    pub(super) fn new(shop: &str, load: Arc<Load>) -> Result<Self, String> {
         Ok(Self {
+            load,
             client: Client::new(),
             shop: client::base_url("--shop", shop, "http://127.0.0.1:8080")?,
             latest_order: AtomicI64::new(1),
@@ -149,9 +155,13 @@ impl Users {
         )
     }
 
-    /// Seven of ten look at an item, one at a page of them, one at a customer's orders, one at an order.
+    /// Seven of ten look at an item, one at a page of them, one at a customer's orders, one at an order; and all who
+    /// came for the orders of the largest customer at these.
     fn look_at(&self, random: &mut fastrand::Rng) -> String {
         let shop = &self.shop;
+        if random.f64() < self.load.wholesale_share() {
+            return format!("{shop}/customers/{LARGEST_CUSTOMER}/orders?limit={WHOLESALE_PAGE}");
+        }
         match random.u8(0..10) {
             0 => format!("{shop}/items?after={}", random.u32(0..ITEMS)),
             1 => format!("{shop}/customers/{}/orders", random.u32(1..=CUSTOMERS)),

@@ -1,6 +1,7 @@
 //! How many users arrive, and to do what.
 //!
-//! Rate and mix change while running; a surge multiplies the arrivals of a journey and ends by itself.
+//! Rate and mix change while running; a surge multiplies the arrivals of a journey and ends by itself, and so do the
+//! visits of those who look at the largest customer's orders.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -53,6 +54,8 @@ struct State {
     rate: f64,
     mix: [f64; 4],
     surge: [f64; 4],
+    /// Users a second who come for the orders of the largest customer, on top of all others.
+    wholesale: f64,
 }
 
 /// The load, as it is at the moment.
@@ -87,6 +90,7 @@ impl Load {
                 rate,
                 mix: MIX,
                 surge: [1.0; 4],
+                wholesale: 0.0,
             }),
             changed: watch::Sender::new(()),
         })
@@ -101,7 +105,21 @@ impl Load {
     pub fn rates(&self) -> [f64; 4] {
         let state = *self.lock();
         let whole: f64 = state.mix.iter().sum();
-        std::array::from_fn(|index| state.rate * state.mix[index] / whole * state.surge[index])
+        let mut rates: [f64; 4] =
+            std::array::from_fn(|index| state.rate * state.mix[index] / whole * state.surge[index]);
+        rates[Journey::Browse as usize] += state.wholesale;
+        rates
+    }
+
+    /// The share of those who browse that came for the orders of the largest customer.
+    pub(super) fn wholesale_share(&self) -> f64 {
+        let browse = self.rates()[Journey::Browse as usize];
+        let wholesale = self.lock().wholesale;
+        if browse > 0.0 {
+            wholesale / browse
+        } else {
+            0.0
+        }
     }
 
     /// Tells of each change.
@@ -126,6 +144,11 @@ impl Load {
 
     fn surge(&self, surge: [f64; 4]) {
         self.lock().surge = surge;
+        self.publish();
+    }
+
+    fn wholesale(&self, rate: f64) {
+        self.lock().wholesale = rate;
         self.publish();
     }
 
@@ -209,13 +232,30 @@ const SURGE: Spec = Spec {
     ],
 };
 
+const WHOLESALE: Spec = Spec {
+    name: "wholesale",
+    help: "the largest customer's people look at all of its orders",
+    parameters: &[Parameter {
+        name: "rate",
+        help: "how many more who browse a second",
+        min: 0.0,
+        max: 2_000.0,
+        default: 80.0,
+    }],
+};
+
 /// The shocks that act on the load.
 #[must_use]
 pub fn shocks(load: &Arc<Load>) -> Shocks {
-    let load = Arc::clone(load);
-    Shocks::none().with(SURGE, move |values| {
-        load.surge(Journey::ALL.map(|journey| values.map_or(1.0, |values| values[journey.name()])));
-    })
+    let (surging, wholesale) = (Arc::clone(load), Arc::clone(load));
+    Shocks::none()
+        .with(SURGE, move |values| {
+            let factor = |journey: Journey| values.map_or(1.0, |values| values[journey.name()]);
+            surging.surge(Journey::ALL.map(factor));
+        })
+        .with(WHOLESALE, move |values| {
+            wholesale.wholesale(values.map_or(0.0, |values| values["rate"]));
+        })
 }
 
 #[cfg(test)]
@@ -276,5 +316,18 @@ mod tests {
         assert_eq!(whole(&load), [60, 150, 5, 5]);
         shocks.end("surge").unwrap();
         assert_eq!(whole(&load), [60, 30, 5, 5]);
+    }
+    #[test]
+    fn those_who_come_for_the_largest_customer_come_on_top_and_leave() {
+        let load = Arc::new(Load::new(100.0).unwrap());
+        let shocks = shocks(&load);
+        assert!(load.wholesale_share() < f64::EPSILON);
+        let given = serde_json::from_str(r#"{"rate":20,"ttl_s":4}"#).unwrap();
+        shocks.begin("wholesale", &given).unwrap();
+        assert_eq!(whole(&load), [80, 30, 5, 5]);
+        assert!((load.wholesale_share() - 0.25).abs() < 1e-9);
+        shocks.end("wholesale").unwrap();
+        assert_eq!(whole(&load), [60, 30, 5, 5]);
+        assert!(load.wholesale_share() < f64::EPSILON);
     }
 }

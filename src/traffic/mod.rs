@@ -70,7 +70,7 @@ pub fn run(config: Config) -> Result<(), String> {
     lifecycle::run(&config.role, extras, async move |context: Context| {
         load.publish();
         recorder.meters();
-        let users = Arc::new(Users::new(&shop)?);
+        let users = Arc::new(Users::new(&shop, Arc::clone(&load))?);
         tracing::info!(target: "traffic", seed, shop, "Users arrive.");
         let arrivals = tokio::spawn(arrive(load, recorder, users, seed));
         let stop = context.stop.clone();
