@@ -12,6 +12,7 @@ pub mod cache_fill;
 pub mod charge_timeout;
 pub mod connection_scope;
 pub mod label_policy;
+pub mod order_listing;
 pub mod password_hashing;
 pub mod retries;
 
@@ -30,6 +31,7 @@ pub static CHOICES: &[&Choice] = &[
     &connection_scope::CHOICE,
     &cache_fill::CHOICE,
     &label_policy::CHOICE,
+    &order_listing::CHOICE,
 ];
 
 /// The two options of every choice.

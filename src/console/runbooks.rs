@@ -25,6 +25,7 @@ runbooks![
     "FiredrillOversold",
     "FiredrillPoolSaturated",
     "FiredrillPoolTimeouts",
+    "FiredrillQueriesPerRequest",
     "FiredrillQueueNearFull",
     "FiredrillReplicaOutlier",
     "FiredrillRequestStuck",

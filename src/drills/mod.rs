@@ -55,6 +55,7 @@ pub static DRILLS: &[(&str, &str)] = &[
     drill!("05-the-calm-database.md"),
     drill!("06-the-front-page.md"),
     drill!("07-the-visitor.md"),
+    drill!("08-the-best-customer.md"),
     drill!("90-a-quiet-evening.md"),
     drill!("91-twice-as-many.md"),
 ];

@@ -143,7 +143,7 @@ pub(super) async fn list(
 }
 
 /// The size of a page that was asked for, if it is allowed.
-pub(super) fn limit(asked: Option<i64>) -> Result<i64, Problem> {
+fn limit(asked: Option<i64>) -> Result<i64, Problem> {
     match asked.unwrap_or(PAGE) {
         limit @ 1..=PAGE_MAX => Ok(limit),
         other => Err(Problem::invalid(

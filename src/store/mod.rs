@@ -29,7 +29,7 @@ pub use lease::Lease;
 pub(crate) use line::Line;
 use pool::Manager;
 pub use reader::Reader;
-pub use schema::{SEED_PASSWORD, Seed};
+pub use schema::{LARGEST_CUSTOMER, SEED_PASSWORD, Seed};
 
 /// The pool's name, as metrics show it.
 const POOL: &str = "shop";

@@ -64,6 +64,7 @@ pub struct Account {
     trace_state: Option<HeaderValue>,
     spent_ns: [AtomicU64; 5],
     polls: AtomicU64,
+    database_operations: AtomicU64,
     allocated: AtomicU64,
 }
 
@@ -94,6 +95,12 @@ impl Account {
         self.polls.load(Ordering::Relaxed)
     }
 
+    /// How often it went to the database.
+    #[must_use]
+    pub fn database_operations(&self) -> u64 {
+        self.database_operations.load(Ordering::Relaxed)
+    }
+
     /// Bytes that it asked the allocator for; what it gave back is not taken off.
     #[must_use]
     pub fn allocated(&self) -> u64 {
@@ -122,6 +129,9 @@ impl Account {
 
     /// Runs `work` as this request, on this thread, and charges it.
     pub(super) fn run<T>(self: &Arc<Self>, part: Part, work: impl FnOnce() -> T) -> T {
+        if part == Part::Database {
+            self.database_operations.fetch_add(1, Ordering::Relaxed);
+        }
         let _turn = Turn::begin(self, part);
         work()
     }
@@ -441,6 +451,7 @@ mod tests {
             });
             let held = request.await;
             assert!(account.spent(Part::Database) >= held);
+            assert_eq!(account.database_operations(), 1);
             assert_eq!(account.spent(Part::Pool), Duration::from_secs(7));
             assert!(account.allocated() >= 2 * MIB);
             held

@@ -55,6 +55,9 @@ pub const PART_SECONDS: &[f64] = &[
 /// The buckets of polls: a request that never waits takes one.
 pub const POLLS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 1000.0];
 
+/// The buckets of operations of the database: most requests need one or two.
+pub const OPERATIONS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0];
+
 /// The buckets of allocated bytes, each four times the one before.
 pub const ALLOCATED_BYTES: &[f64] = &[
     1024.0,
@@ -136,6 +139,8 @@ catalogue! {
     histogram Histogram firedrill_http_server_request_part_seconds(http_route, part) PART_SECONDS;
     /// How often a runtime let a request run; each time it gave its thread away in between.
     histogram Histogram firedrill_http_server_request_polls(http_route) POLLS;
+    /// How often a request went to the database, each time for one statement or one transaction.
+    histogram Histogram firedrill_http_server_request_database_operations(http_route) OPERATIONS;
     /// Bytes that a request asked the allocator for.
     histogram Histogram firedrill_http_server_request_allocated_bytes(http_route) ALLOCATED_BYTES;
     /// Connections that a listener of this process holds open.

@@ -68,6 +68,7 @@ struct Anatomy {
     headers: Histogram,
     parts: [Histogram; Part::ALL.len()],
     polls: Histogram,
+    database_operations: Histogram,
     allocated: Histogram,
 }
 
@@ -79,6 +80,7 @@ impl Anatomy {
             headers: catalog::firedrill_http_server_headers_duration_seconds(route),
             parts: Part::ALL.map(part),
             polls: catalog::firedrill_http_server_request_polls(route),
+            database_operations: catalog::firedrill_http_server_request_database_operations(route),
             allocated: catalog::firedrill_http_server_request_allocated_bytes(route),
         }
     }
@@ -145,6 +147,8 @@ impl Route {
             histogram.record(account.spent(part).as_secs_f64());
         }
         anatomy.polls.record(account.polls() as f64);
+        let operations = account.database_operations();
+        anatomy.database_operations.record(operations as f64);
         anatomy.allocated.record(account.allocated() as f64);
     }
 }
@@ -366,6 +370,7 @@ impl Guard {
             firedrill.database_s = spent_s(Part::Database),
             firedrill.downstream_s = spent_s(Part::Downstream),
             firedrill.polls = number(account.polls()),
+            firedrill.database_operations = number(account.database_operations()),
             firedrill.allocated_bytes = number(account.allocated())
         );
     }
@@ -416,6 +421,7 @@ fn server_span(route: &'static str, method: &'static str, uri: &axum::http::Uri)
         firedrill.database_s = field::Empty,
         firedrill.downstream_s = field::Empty,
         firedrill.polls = field::Empty,
+        firedrill.database_operations = field::Empty,
         firedrill.allocated_bytes = field::Empty,
     )
 }

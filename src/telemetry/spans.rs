@@ -41,6 +41,7 @@ pub const SPANS: &[ExportedSpan] = &[
             "firedrill.database_s",
             "firedrill.downstream_s",
             "firedrill.polls",
+            "firedrill.database_operations",
             "firedrill.allocated_bytes",
         ],
     },

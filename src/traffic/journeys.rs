@@ -14,9 +14,9 @@ use serde_json::json;
 use tokio::time::Instant;
 use tracing::{Span, field};
 
-use super::load::{Journey, Load};
+use super::load::{Journey, Load, Sight};
 use crate::http::{Client, client, deadline};
-use crate::store::SEED_PASSWORD;
+use crate::store::{LARGEST_CUSTOMER, SEED_PASSWORD};
 
 /// After how long a user gives up, from the intended start.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -24,6 +24,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// What the seeded shop has.
 const ITEMS: u32 = 10_000;
 const CUSTOMERS: u32 = 1_000;
+
+/// Orders on a page of the largest customer: as many as the shop shows at once.
+const WHOLESALE_PAGE: u32 = 1_000;
 
 /// How strongly users prefer the same items: the share of item `n` falls with `n` (the hottest one in a
 /// hundred items gets about a third of the looks).
@@ -158,11 +161,17 @@ impl Users {
     }
 
     /// Thirteen of twenty look at an item, two at a page of them, two at a customer's orders, two at an order, one at
-    /// what sells best; and all who came for that alone.
+    /// what sells best; and all who came for one page alone at that.
     fn look_at(&self, random: &mut fastrand::Rng) -> String {
         let shop = &self.shop;
-        if random.f64() < self.load.hot_share() {
-            return format!("{shop}/items/popular");
+        match self.load.sight(random.f64()) {
+            None => {}
+            Some(Sight::HotPage) => return format!("{shop}/items/popular"),
+            Some(Sight::Wholesale) => {
+                return format!(
+                    "{shop}/customers/{LARGEST_CUSTOMER}/orders?limit={WHOLESALE_PAGE}"
+                );
+            }
         }
         match random.u8(0..20) {
             0 => format!("{shop}/items/popular"),

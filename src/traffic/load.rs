@@ -1,7 +1,7 @@
 //! How many users arrive, and to do what.
 //!
 //! Rate and mix change while running, for good or for a time; a surge multiplies the arrivals of a journey and
-//! ends by itself, and so does a page that many come to see.
+//! ends by itself, and so do those who come for one page alone.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::control::shocks::{self, Parameter, Shocks, Spec};
+use crate::control::shocks::{self, Parameter, Shocks, Spec, Values};
 use crate::http::Problem;
 use crate::telemetry::catalog;
 
@@ -56,8 +56,17 @@ struct State {
     /// Instead of the usual, until then.
     leased: Option<(World, Instant)>,
     surge: [f64; 4],
-    /// Users a second who come for what sells best, on top of all others.
-    hot_page: f64,
+    /// Those who come for one page alone, a second, on top of all others; by [`Sight`].
+    sights: [f64; 2],
+}
+
+/// What some of those who browse come for alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sight {
+    /// What sells best.
+    HotPage,
+    /// All orders of the largest customer.
+    Wholesale,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -108,7 +117,7 @@ impl Load {
                 usual: World { rate, mix: MIX },
                 leased: None,
                 surge: [1.0; 4],
-                hot_page: 0.0,
+                sights: [0.0; 2],
             }),
             changed: watch::Sender::new(()),
         })
@@ -126,15 +135,21 @@ impl Load {
         let whole: f64 = mix.iter().sum();
         let mut rates: [f64; 4] =
             std::array::from_fn(|index| rate * mix[index] / whole * state.surge[index]);
-        rates[Journey::Browse as usize] += state.hot_page;
+        rates[Journey::Browse as usize] += state.sights.iter().sum::<f64>();
         rates
     }
 
-    /// The share of those who browse that came for the hot page alone.
-    pub(super) fn hot_share(&self) -> f64 {
-        let browse = self.rates()[Journey::Browse as usize];
-        let hot = self.lock().hot_page;
-        if browse > 0.0 { hot / browse } else { 0.0 }
+    /// What one of those who browse came for alone, if it is that; `chance` is from 0 to 1.
+    pub(super) fn sight(&self, chance: f64) -> Option<Sight> {
+        let mut among = chance * self.rates()[Journey::Browse as usize];
+        let sights = self.lock().sights;
+        [Sight::HotPage, Sight::Wholesale]
+            .into_iter()
+            .find(|sight| {
+                let rate = sights[*sight as usize];
+                among -= rate;
+                among < 0.0
+            })
     }
 
     /// Tells of each change.
@@ -183,8 +198,8 @@ impl Load {
         self.publish();
     }
 
-    fn hot_page(&self, rate: f64) {
-        self.lock().hot_page = rate;
+    fn draw(&self, sight: Sight, rate: f64) {
+        self.lock().sights[sight as usize] = rate;
         self.publish();
     }
 
@@ -276,25 +291,42 @@ const HOT_PAGE: Spec = Spec {
     help: "users come to see what sells best",
     parameters: &[Parameter {
         name: "rate",
-        help: "how many more a second",
+        help: "how many more who browse a second",
         min: 0.0,
         max: RATE_MAX,
         default: 100.0,
     }],
 };
 
+const WHOLESALE: Spec = Spec {
+    name: "wholesale",
+    help: "the largest customer's people look at all of its orders",
+    parameters: &[Parameter {
+        name: "rate",
+        help: "how many more who browse a second",
+        min: 0.0,
+        max: RATE_MAX,
+        default: 80.0,
+    }],
+};
+
 /// The shocks that act on the load.
 #[must_use]
 pub fn shocks(load: &Arc<Load>) -> Shocks {
-    let (surging, hot) = (Arc::clone(load), Arc::clone(load));
+    let surging = Arc::clone(load);
+    let draws = |sight: Sight| {
+        let load = Arc::clone(load);
+        move |values: Option<&Values>| {
+            load.draw(sight, values.map_or(0.0, |values| values["rate"]));
+        }
+    };
     Shocks::none()
         .with(SURGE, move |values| {
             let factor = |journey: Journey| values.map_or(1.0, |values| values[journey.name()]);
             surging.surge(Journey::ALL.map(factor));
         })
-        .with(HOT_PAGE, move |values| {
-            hot.hot_page(values.map_or(0.0, |values| values["rate"]));
-        })
+        .with(HOT_PAGE, draws(Sight::HotPage))
+        .with(WHOLESALE, draws(Sight::Wholesale))
 }
 
 #[cfg(test)]
@@ -378,16 +410,25 @@ mod tests {
     }
 
     #[test]
-    fn a_hot_page_brings_users_of_its_own_and_ends() {
+    fn who_comes_for_one_page_alone_comes_on_top_and_leaves() {
         let load = Arc::new(Load::new(100.0).unwrap());
         let shocks = shocks(&load);
-        assert!(load.hot_share() < f64::EPSILON);
-        let given = serde_json::from_str(r#"{"rate":540,"ttl_s":4}"#).unwrap();
-        shocks.begin("hot_page", &given).unwrap();
-        assert_eq!(whole(&load), [600, 30, 5, 5]);
-        assert!((load.hot_share() - 0.9).abs() < 1e-9);
+        assert_eq!(load.sight(0.0), None);
+        let begin = |name, rate: u32| {
+            let given = serde_json::json!({ "rate": rate, "ttl_s": 4 });
+            shocks
+                .begin(name, &serde_json::from_value(given).unwrap())
+                .unwrap();
+        };
+        begin("hot_page", 120);
+        begin("wholesale", 20);
+        assert_eq!(whole(&load), [200, 30, 5, 5]);
+        assert_eq!(load.sight(0.59), Some(Sight::HotPage));
+        assert_eq!(load.sight(0.61), Some(Sight::Wholesale));
+        assert_eq!(load.sight(0.71), None);
         shocks.end("hot_page").unwrap();
+        shocks.end("wholesale").unwrap();
         assert_eq!(whole(&load), [60, 30, 5, 5]);
-        assert!(load.hot_share() < f64::EPSILON);
+        assert_eq!(load.sight(0.0), None);
     }
 }

@@ -311,3 +311,45 @@ fn a_new_shop_with_an_old_ledger_charges_its_own_orders() {
         "{charged}, {rows}"
     );
 }
+
+#[test]
+fn a_page_of_orders_is_the_same_however_many_queries_it_takes() {
+    let lab = Shop::start();
+    for key in ["a", "b", "c"] {
+        assert_eq!(lab.order(key, ORDER).status, 201);
+    }
+    let path = "/customers/1/orders?limit=1000";
+    let operations = || {
+        let family = "firedrill_http_server_request_database_operations_sum";
+        lab.shop.metric(family, "/customers/{id}/orders")
+    };
+    let page = |option: &str| {
+        let body = format!(r#"{{"option":"{option}"}}"#);
+        put(&lab.shop.control, "/choices/order_listing", &body);
+        let page = get(&lab.shop.data, path);
+        assert_eq!(page.status, 200, "{page:?}");
+        page.json()["orders"].clone()
+    };
+    let joined = page("sound");
+    wait_for("one operation", || (operations() - 1.0).abs() < 0.5);
+    let lines = joined.as_array().unwrap();
+    assert!(
+        lines.len() > 3 && lines[0]["item_name"].is_string(),
+        "{joined}"
+    );
+    assert_eq!(page("poor"), joined);
+    let more = lines.len() as f64 + 1.0;
+    wait_for("one more for each line", || {
+        (operations() - 1.0 - more).abs() < 0.5
+    });
+    let unknown = get(&lab.shop.data, "/customers/0/orders");
+    assert_eq!(
+        (unknown.status, &unknown.json()["field"]),
+        (404, &"id".into())
+    );
+    let refused = get(&lab.shop.data, "/customers/1/orders?limit=1001");
+    assert_eq!(
+        (refused.status, &refused.json()["field"]),
+        (422, &"limit".into())
+    );
+}
