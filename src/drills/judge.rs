@@ -223,8 +223,8 @@ pub(super) fn expected(alerts: &Alerts, fired: &[Firing], begin_s: f64) -> Vec<C
         let first_s = those.map(|firing| firing.from_s - begin_s).reduce(f64::min);
         Check::of(
             Part::Alerts,
-            format!("{} fires after so many seconds", expected.title()),
-            (Some(0.0), Some(expected.within_s)),
+            format!("seconds until {} fires", expected.title()),
+            (None, Some(expected.within_s)),
             first_s,
             "An alert that comes too late, or never, leaves the users to tell you.",
         )

@@ -250,7 +250,7 @@ impl<'a, P: FnMut(&Progress)> Field<'a, P> {
         };
         Ok(Check::of(
             Part::Fixed,
-            "all pages are silent after so many seconds".into(),
+            "seconds until all pages are silent".into(),
             (None, Some(alerts.cleared_within_s)),
             cleared_s,
             "A page that goes on after the cure hides the next outage.",
