@@ -33,6 +33,7 @@ runbooks![
     "FiredrillRetryAmplification",
     "FiredrillRoleDown",
     "FiredrillSchedulerDelay",
+    "FiredrillSeriesGrowth",
     "FiredrillServerBudgetBurn",
     "FiredrillSpansNotExported",
     "FiredrillUsersBudgetBurn",
