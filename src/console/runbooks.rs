@@ -30,6 +30,7 @@ runbooks![
     "FiredrillRetryAmplification",
     "FiredrillRoleDown",
     "FiredrillSchedulerDelay",
+    "FiredrillSeriesGrowth",
     "FiredrillServerBudgetBurn",
     "FiredrillSpansNotExported",
     "FiredrillUsersBudgetBurn",

@@ -11,6 +11,7 @@ const FUNCTIONS: &[&str] = &[
     "histogram_quantile",
     "increase",
     "max",
+    "min",
     "rate",
     "sum",
     "time",
