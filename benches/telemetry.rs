@@ -21,6 +21,7 @@ const ROUNDS: u32 = 7;
 fn main() {
     let config = telemetry::Config {
         role: "bench",
+        service_version: "0".into(),
         log_filter: "off".into(),
         log_export: false,
         traces: None,

@@ -96,13 +96,13 @@ impl Book {
     }
 
     /// Sets a choice, for good or for `ttl`: first on disk, then in force. What could not be written has changed
-    /// nothing. Blocks for as long as the disk does.
+    /// nothing. Says whether another option was in force before. Blocks for as long as the disk does.
     pub fn set(
         &self,
         choice: &'static Choice,
         option: ChoiceOption,
         ttl: Option<Duration>,
-    ) -> std::io::Result<()> {
+    ) -> std::io::Result<bool> {
         let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let expires_unix_ms = ttl.map(|ttl| now_unix_ms() + millis(ttl));
         let mut next = self.entries().clone();
@@ -113,12 +113,14 @@ impl Book {
         next.insert(choice.name.into(), entry);
         self.write(&next)?;
         *self.entries() = next;
+        let before = choice.option();
         choice.apply(option);
-        Ok(())
+        Ok(before != option)
     }
 
-    /// Puts what has expired back to sound; call it every second. Blocks like [`Book::set`], if there is any.
-    pub fn expire(&self) {
+    /// Puts what has expired back to sound; call it every second. Says for how many choices another option was in force
+    /// before. Blocks like [`Book::set`], if there is any.
+    pub fn expire(&self) -> usize {
         let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let now = now_unix_ms();
         let is_over = |entry: &Entry| entry.expires_unix_ms.is_some_and(|at| at <= now);
@@ -128,16 +130,21 @@ impl Book {
             .map(|(name, _)| name)
             .collect();
         if expired.is_empty() {
-            return;
+            return 0;
         }
         // Over is over: what cannot be written is expired again at the next start.
         if let Err(error) = self.write(&next) {
             tracing::error!(target: "control", error = %error, "The choices could not be written.");
         }
         *self.entries() = next;
-        for choice in expired.iter().filter_map(|name| self.choice(name)) {
-            choice.apply(ChoiceOption::Sound);
-        }
+        let expired = expired.iter().filter_map(|name| self.choice(name));
+        expired
+            .filter(|choice| {
+                let before = choice.option();
+                choice.apply(ChoiceOption::Sound);
+                before != ChoiceOption::Sound
+            })
+            .count()
     }
 
     /// What every choice of this role is set to.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::control::lab::Lab;
+use crate::control::lab::{Lab, Member};
 
 /// The directory of the lab that was started without `--data`.
 #[expect(
@@ -87,6 +87,20 @@ pub(super) fn running(data: Option<&Path>) -> Result<Lab, String> {
             dir.display()
         )),
     }
+}
+
+/// The processes of a lab that `role` means: a role, one of its replicas (`payments-2`), or `all`.
+pub(super) fn members<'a>(lab: &'a Lab, role: &str) -> Result<Vec<&'a Member>, String> {
+    let asked = |member: &&Member| role == "all" || role == member.role || role == member.name;
+    let members: Vec<_> = lab.members.iter().filter(asked).collect();
+    if !members.is_empty() {
+        return Ok(members);
+    }
+    let names: Vec<_> = lab.members.iter().map(|member| &*member.name).collect();
+    Err(format!(
+        "there is no {role:?} in this lab; there are: all, {}",
+        names.join(", ")
+    ))
 }
 
 /// Whether a lab has `dir`; what a killed one left behind is no lab.

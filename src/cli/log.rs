@@ -12,21 +12,8 @@ use crate::http::Client;
 /// Runs the command.
 pub(super) fn run(args: &LogArgs, common: &Common) -> Result<(), String> {
     let lab = labs::running(args.data.as_deref())?;
-    let asked = |member: &&Member| {
-        let role = args.role.as_str();
-        role == "all" || role == member.role || role == member.name
-    };
-    let members: Vec<_> = lab.members.iter().filter(asked).collect();
-    if members.is_empty() {
-        let names: Vec<_> = lab.members.iter().map(|member| &*member.name).collect();
-        return Err(format!(
-            "there is no {:?} in this lab; there are: all, {}",
-            args.role,
-            names.join(", ")
-        ));
-    }
     let runtime = super::small_runtime()?;
-    for member in members {
+    for member in labs::members(&lab, &args.role)? {
         let filter = runtime.block_on(in_force(member, args, common))?;
         print(&format!("{}: {filter}", member.name));
     }

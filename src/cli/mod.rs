@@ -10,6 +10,7 @@ mod drill;
 mod health;
 mod labs;
 mod log;
+mod restart;
 mod rules;
 
 use std::io::{IsTerminal, Write};
@@ -37,6 +38,7 @@ pub fn run() -> Result<u8, String> {
         Command::Console(args) => crate::console::run(args.config(&common)?).map(|()| 0),
         Command::Choices(args) => choices::run(args, &common).map(|()| 0),
         Command::Log(args) => log::run(&args, &common).map(|()| 0),
+        Command::Restart(args) => restart::run(&args, &common).map(|()| 0),
         Command::Drill(args) => drill::run(args, &common),
         Command::Health(args) => health::run(&args),
         Command::Rules(args) => rules::run(&args).map(|()| 0),

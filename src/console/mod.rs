@@ -8,10 +8,12 @@
 //! - [`span`], [`trace`], [`traces`], [`waterfall`]: keeps them, finds them, puts them in order
 //! - [`places`]: where the roles are
 //! - [`report`], [`status`]: what users get, and the state of the roles
+//! - [`changes`]: what was changed lately
 //! - [`alerts`], [`runbooks`]: what fires, and what to do about it
 //! - [`page`]: the page and its API
 
 pub mod alerts;
+pub mod changes;
 pub mod otlp;
 pub mod page;
 pub mod places;

@@ -19,6 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::alerts::{self, Alerts};
+use super::changes;
 use super::places::{Place, Source};
 use super::report::{HISTORY_S, History, Point, Report, Window, promise_s};
 use crate::http::Client;
@@ -47,6 +48,8 @@ pub struct Status {
     pub history: Vec<Point>,
     /// How far back the history goes, in seconds.
     pub history_s: u32,
+    /// What was changed in that time.
+    pub changes: Vec<changes::Shown>,
 }
 
 /// One process of the lab.
@@ -60,6 +63,8 @@ pub struct Role {
     pub pid: Option<u32>,
     /// How often it was started again.
     pub restarts: u32,
+    /// Which version of it runs; `null` where it does not say.
+    pub version: Option<String>,
     /// Whether it says that it can do its work.
     pub ready: bool,
     /// `ready`, `not ready`, `no answer` or `down`.
@@ -109,6 +114,7 @@ pub struct Watch {
 struct Memory {
     history: History,
     report: Option<(f64, Report)>,
+    changes: changes::Memory,
 }
 
 impl Watch {
@@ -207,7 +213,11 @@ impl Watch {
                 None => Alerts::default(),
             }
         };
-        let (roles, heard, alerts) = tokio::join!(self.roles(&places, deadline), listening, alerts);
+        let (seen, heard, alerts) = tokio::join!(self.roles(&places, deadline), listening, alerts);
+        let (roles, told): (Vec<Role>, Vec<_>) = seen.into_iter().unzip();
+        for (role, told) in roles.iter().zip(told) {
+            memory.changes.add(&role.name, &told.unwrap_or_default());
+        }
         if let (Err(silence), None) = (heard, &notice) {
             notice = Some(silence);
         }
@@ -220,6 +230,7 @@ impl Watch {
             window: memory.current(at_s),
             history: memory.history.since(at_s),
             history_s: HISTORY_S,
+            changes: memory.changes.lately(at_s),
         }
     }
 
@@ -240,33 +251,37 @@ impl Watch {
         });
     }
 
-    /// Asks every role at the same time whether it is ready.
-    async fn roles(&self, places: &[Place], deadline: Instant) -> Vec<Role> {
+    /// Asks every role at the same time whether it is ready, and what was changed.
+    async fn roles(
+        &self,
+        places: &[Place],
+        deadline: Instant,
+    ) -> Vec<(Role, Option<changes::Told>)> {
         let asked: Vec<_> = places
             .iter()
             .map(|place| {
-                let state = state(
-                    self.client.clone(),
-                    place.pid,
-                    place.control.clone(),
-                    deadline,
-                );
-                tokio::spawn(state)
+                let (client, control) = (self.client.clone(), place.control.clone());
+                let token = self.token.clone();
+                let told = changes::ask(client.clone(), control.clone(), token, deadline);
+                let state = state(client, place.pid, control, deadline);
+                tokio::spawn(async { tokio::join!(state, told) })
             })
             .collect();
         let mut roles = Vec::with_capacity(places.len());
-        for (place, state) in places.iter().cloned().zip(asked) {
-            let state = state.await.unwrap_or("no answer");
-            roles.push(Role {
+        for (place, asked) in places.iter().cloned().zip(asked) {
+            let (state, told) = asked.await.unwrap_or(("no answer", None));
+            let role = Role {
                 name: place.name,
                 role: place.role,
                 pid: place.pid,
                 restarts: place.restarts,
+                version: told.as_ref().map(|told| told.service_version.clone()),
                 ready: state == "ready",
                 state,
                 data: place.data,
                 control: place.control,
-            });
+            };
+            roles.push((role, told));
         }
         roles
     }

@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::changes::Changes;
+use super::release::Release;
 use super::shocks::Shocks;
 use super::{Guard, Plane, Readiness, check_bind};
 use crate::choices::Book;
@@ -154,14 +156,18 @@ pub fn run<F: AsyncFnOnce()>(
         .enable_all()
         .build()
         .map_err(|error| format!("the runtime cannot start: {error}"))?;
-    let telemetry = Arc::new(telemetry::init(&config.telemetry)?);
+    let release = Release::open(&config.dir, &config.telemetry.service_version)?;
+    let telemetry = Arc::new(telemetry::init(&telemetry::Config {
+        service_version: release.version().into(),
+        ..config.telemetry.clone()
+    })?);
     let _last_lines = telemetry.last_lines(LAST_LINES_MAX);
     let stop = CancellationToken::new();
     let data = config
         .data
         .map(|address| bind("the data plane", address))
         .transpose()?;
-    let control = control_plane(config, extras, &telemetry, &stop)?;
+    let control = control_plane(config, extras, &telemetry, release, &stop)?;
     let context = Context {
         telemetry: Arc::clone(&telemetry),
         dir: config.dir.clone(),
@@ -240,14 +246,18 @@ fn control_plane(
     config: &Config,
     extras: Extras,
     telemetry: &Arc<Telemetry>,
+    release: Release,
     stop: &CancellationToken,
 ) -> Result<(SocketAddr, Readiness), String> {
     let listener = bind("the control plane", config.control)?;
+    release.keep()?;
     let readiness = Readiness::default();
     let plane = Plane {
         role: config.role,
         telemetry: Arc::clone(telemetry),
         book: Arc::new(Book::open(config.role, &config.dir)?),
+        changes: Arc::new(Changes::new(release.deployed())),
+        release: Arc::new(release),
         shocks: Arc::new(extras.shocks),
         readiness: readiness.clone(),
         stop: stop.clone(),

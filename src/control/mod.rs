@@ -5,16 +5,19 @@
 //! for being busy, and no choice could be flipped back.
 //!
 //! - [`lifecycle`]: how a role starts, says that it is ready, and stops
-//! - `routes`: `/metrics /livez /readyz /choices /shocks /log /exit`
+//! - `routes`: `/metrics /livez /readyz /choices /changes /shocks /log /exit`
+//! - [`changes`]: what somebody did to a role, as events; [`release`]: which version of it runs
 //! - `debug`: `/debug/pprof/profile /debug/pprof/heap /debug/flamegraph`
 //! - `auth`: the token, and the checks of `Host` and `Origin`
 //! - [`lab`]: the file by which a running lab is found
 //! - [`shocks`]: what the world does to a role, always with an end
 
 mod auth;
+pub mod changes;
 mod debug;
 pub mod lab;
 pub mod lifecycle;
+pub mod release;
 mod routes;
 pub mod shocks;
 
@@ -31,6 +34,8 @@ use tokio_util::sync::CancellationToken;
 use crate::choices::Book;
 use crate::http::server::{Limits, serve};
 use crate::telemetry::Telemetry;
+use changes::{Changes, Kind};
+use release::Release;
 use shocks::Shocks;
 
 /// Whether the role can do its work. Off at start, and again from the moment it is told to stop.
@@ -59,6 +64,10 @@ pub struct Plane {
     pub telemetry: Arc<Telemetry>,
     /// Its choices.
     pub book: Arc<Book>,
+    /// What was changed.
+    pub changes: Arc<Changes>,
+    /// Which version runs.
+    pub release: Arc<Release>,
     /// Its shocks.
     pub shocks: Arc<Shocks>,
     /// Whether it is ready.
@@ -117,9 +126,14 @@ async fn housekeeping(plane: Plane) {
     loop {
         tick.tick().await;
         plane.shocks.expire();
-        plane.telemetry.log_filter().expire();
+        if plane.telemetry.log_filter().expire() {
+            plane.changes.note(Kind::Config, "");
+        }
         let book = Arc::clone(&plane.book);
         // Writes only when something has expired, and then not on the thread that must answer.
-        drop(tokio::task::spawn_blocking(move || book.expire()).await);
+        let expired = tokio::task::spawn_blocking(move || book.expire()).await;
+        for _ in 0..expired.unwrap_or(0) {
+            plane.changes.note(Kind::Config, "");
+        }
     }
 }

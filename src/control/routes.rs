@@ -16,7 +16,8 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Plane, auth, debug, shocks};
+use super::changes::{self, Kind};
+use super::{Plane, auth, debug, release, shocks};
 use crate::choices::ChoiceOption;
 use crate::http::Problem;
 use crate::http::extract::JsonBody;
@@ -29,6 +30,7 @@ pub(super) fn router(plane: Plane, more: Router) -> Router {
     let guarded = Router::new()
         .route("/choices", get(choices))
         .route("/choices/{name}", put(set_choice))
+        .route("/changes", get(list_changes).post(note_change))
         .route("/shocks", get(list_shocks))
         .route("/shocks/{name}", put(begin_shock).delete(end_shock))
         .route("/log", get(log).put(set_log))
@@ -80,11 +82,12 @@ async fn choices(State(plane): State<Plane>) -> Json<Value> {
 #[derive(Deserialize)]
 #[serde(
     deny_unknown_fields,
-    expecting = "an object with option and, if wanted, ttl_s"
+    expecting = "an object with option and, if wanted, ttl_s and description"
 )]
 struct SetChoice {
     option: String,
     ttl_s: Option<Value>,
+    description: Option<String>,
 }
 
 async fn set_choice(
@@ -111,13 +114,46 @@ async fn set_choice(
         .as_ref()
         .map(|ttl| shocks::ttl(Some(ttl)))
         .transpose()?;
+    let description = changes::description(asked.description)?;
     // Off this thread: while the disk stands still, the rest of the control plane must answer.
     let book = Arc::clone(&plane.book);
-    tokio::task::spawn_blocking(move || book.set(choice, option, ttl))
+    let changed = tokio::task::spawn_blocking(move || book.set(choice, option, ttl))
         .await
         .map_err(|error| Problem::internal(&error))?
         .map_err(|error| Problem::internal(&error))?;
+    if changed {
+        plane.changes.note(Kind::Config, &description);
+    }
     Ok(choices(State(plane)).await)
+}
+
+async fn list_changes(State(plane): State<Plane>) -> Json<Value> {
+    Json(json!({
+        "role": plane.role,
+        "service_version": plane.release.version(),
+        "changes": plane.changes.list(),
+    }))
+}
+
+#[derive(Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "an object with kind and, if wanted, description"
+)]
+struct NoteChange {
+    kind: String,
+    description: Option<String>,
+}
+
+/// Notes a change that was made elsewhere, or none at all: most changes before an outage have nothing to do with it.
+async fn note_change(
+    State(plane): State<Plane>,
+    body: JsonBody<NoteChange>,
+) -> Result<Json<Value>, Problem> {
+    let kind = Kind::parse(&body.value.kind)?;
+    let description = changes::description(body.value.description)?;
+    plane.changes.note(kind, &description);
+    Ok(list_changes(State(plane)).await)
 }
 
 async fn list_shocks(State(plane): State<Plane>) -> Json<Value> {
@@ -166,6 +202,7 @@ async fn set_log(
         .as_ref()
         .map(|ttl| shocks::ttl(Some(ttl)))
         .transpose()?;
+    let before = plane.telemetry.log_filter().status().filter;
     let changed = plane.telemetry.log_filter().change(&filter, ttl);
     changed.map_err(|complaint| {
         let detail = format!("The filter cannot be read: {complaint}.");
@@ -174,24 +211,46 @@ async fn set_log(
             .value(filter)
             .allowed("a filter in the syntax of RUST_LOG, like info or info,http=debug")
     })?;
+    if plane.telemetry.log_filter().status().filter != before {
+        plane.changes.note(Kind::Config, "");
+    }
     Ok(log(State(plane)).await)
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object with how")]
+#[serde(
+    deny_unknown_fields,
+    expecting = "an object with how and, if wanted, service_version"
+)]
 struct Exit {
     how: String,
+    service_version: Option<String>,
 }
 
-/// Ends the process: `term` drains, `kill` does not. For places where no supervisor of ours can send a signal.
+/// Ends the process: `term` drains, `kill` does not. For places where no supervisor of ours can send a signal. With a
+/// version, that one runs after the next start.
 async fn exit(State(plane): State<Plane>, body: JsonBody<Exit>) -> Result<StatusCode, Problem> {
-    match body.value.how.as_str() {
+    let Exit {
+        how,
+        service_version,
+    } = body.value;
+    if !matches!(how.as_str(), "term" | "kill") {
+        return Err(Problem::invalid("how", how, "term or kill"));
+    }
+    if let Some(version) = service_version {
+        release::valid(&version)?;
+        let release = Arc::clone(&plane.release);
+        tokio::task::spawn_blocking(move || release.plan(&version))
+            .await
+            .map_err(|error| Problem::internal(&error))?
+            .map_err(|error| Problem::internal(&error))?;
+    }
+    match how.as_str() {
         "term" => plane.stop.cancel(),
-        "kill" => {
+        _ => {
             rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)
                 .map_err(|error| Problem::internal(&error))?;
         }
-        other => return Err(Problem::invalid("how", other, "term or kill")),
     }
     Ok(StatusCode::ACCEPTED)
 }

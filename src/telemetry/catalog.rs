@@ -319,8 +319,12 @@ catalogue! {
     counter Counter firedrill_label_values_dropped_total(label);
     /// Panics that were caught.
     counter Counter firedrill_panics_total();
-    /// Always 1; its labels say what runs.
+    /// Always 1; its labels say which program runs.
     gauge Gauge firedrill_build_info(version);
+    /// Always 1; its labels say what this process is, as its spans do.
+    gauge Gauge target_info(service_name, service_version);
+    /// When something of this process was last changed, in seconds since the epoch; 0 before the first time. A deployment is a start as another version than before, and is remembered over starts.
+    gauge Gauge firedrill_last_change_timestamp_seconds(kind);
 }
 
 /// Counters in fractions of a second. The exporter counts in whole numbers, so whoever knows the time writes it

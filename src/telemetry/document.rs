@@ -58,6 +58,12 @@ pub const LABELS: &[(&str, &str)] = &[
     ("rule_group", "the name of a group in the rule file"),
     ("label", "the name of one of these labels"),
     ("worker", "the number of a thread, from 0"),
+    ("service_name", "the role"),
+    (
+        "service_version",
+        "the version that the process was started as",
+    ),
+    ("kind", "`deploy`, `config`"),
     ("state", "`used`, `free`"),
     ("process_context_switch_type", "`voluntary`, `involuntary`"),
     ("process_paging_fault_type", "`major`, `minor`"),
@@ -109,6 +115,8 @@ const CHAPTERS: &[(&str, &[&str])] = &[
             "firedrill_allocator_",
             "firedrill_panics_",
             "firedrill_build_",
+            "firedrill_last_change_",
+            "target_",
         ],
     ),
     (

@@ -58,6 +58,8 @@ use sampler::Sampler;
 pub struct Config {
     /// The role, as spans, logs and errors name it.
     pub role: &'static str,
+    /// Which version of it runs, as metrics, spans and log records have it.
+    pub service_version: String,
     /// Which log events are written, in the syntax of `tracing_subscriber::EnvFilter`.
     pub log_filter: String,
     /// Whether log events are exported, beside being written.
@@ -93,12 +95,14 @@ impl std::fmt::Debug for Collectors {
 pub fn init(config: &Config) -> Result<Telemetry, String> {
     let (filter, log_filter) = LogFilter::new(&config.log_filter)?;
     let metrics = exposition::install()?;
+    let resource = traces::resource(config.role, &config.service_version);
+    let service_name = traces::service_name(&resource);
     let tracer_provider = match &config.traces {
         None => None,
         Some(traces) => {
             let (name, argument) = &traces.sampler;
             let sampler = Sampler::named(name.as_deref(), argument.as_deref())?;
-            let provider = traces::provider(config.role, traces)?;
+            let provider = traces::provider(resource.clone(), traces)?;
             context::sample_by(sampler);
             Some(provider)
         }
@@ -106,7 +110,7 @@ pub fn init(config: &Config) -> Result<Telemetry, String> {
     let exports = logs::otlp::exports();
     let logger_provider = config
         .log_export
-        .then(|| logs::otlp::provider(config.role, exports))
+        .then(|| logs::otlp::provider(resource, exports))
         .transpose()?;
     let lines = write_lines(config.role)?;
     let put = lines.clone();
@@ -147,6 +151,7 @@ pub fn init(config: &Config) -> Result<Telemetry, String> {
     telemetry.collect(observe::collect);
     telemetry.collect(depth_of(&telemetry.lines));
     catalog::firedrill_build_info(env!("CARGO_PKG_VERSION")).set(1.0);
+    catalog::target_info(service_name, config.service_version.clone()).set(1.0);
     catalog::firedrill_metrics_render_size_bytes().set(0.0);
     drop(catalog::firedrill_metrics_render_duration_seconds());
     Ok(telemetry)

@@ -37,7 +37,7 @@ pub struct Config {
 }
 
 /// Builds the provider of tracers for a role.
-pub(super) fn provider(role: &'static str, config: &Config) -> Result<SdkTracerProvider, String> {
+pub(super) fn provider(resource: Resource, config: &Config) -> Result<SdkTracerProvider, String> {
     let queue = Arc::new(Queue::new(config.queue_max));
     let exporter = CountingExporter {
         inner: Exporter::new(config.protocol.as_deref())?,
@@ -50,7 +50,7 @@ pub(super) fn provider(role: &'static str, config: &Config) -> Result<SdkTracerP
         .with_batch_config(batches.build())
         .build();
     Ok(SdkTracerProvider::builder()
-        .with_resource(resource(role))
+        .with_resource(resource)
         // What comes this far was decided by ours, before its span was built.
         .with_sampler(Sampler::AlwaysOn)
         .with_id_generator(context::Ids)
@@ -58,14 +58,15 @@ pub(super) fn provider(role: &'static str, config: &Config) -> Result<SdkTracerP
         .build())
 }
 
-/// What every span and log record says about its process; `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` win.
-pub(super) fn resource(role: &'static str) -> Resource {
+/// What every span and log record says about its process; `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` win, but for
+/// the `version`, which was found out with their help.
+pub(super) fn resource(role: &'static str, version: &str) -> Resource {
     let from_environment = Resource::builder().build();
     let named = from_environment
         .get(&opentelemetry::Key::from_static_str("service.name"))
         .is_some_and(|name| !name.as_str().starts_with("unknown_service"));
     let mut attributes = vec![
-        KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+        KeyValue::new("service.version", version.to_owned()),
         KeyValue::new(
             "service.instance.id",
             format!("{role}-{}", std::process::id()),
@@ -76,9 +77,16 @@ pub(super) fn resource(role: &'static str) -> Resource {
         attributes.push(KeyValue::new("service.name", role));
     }
     attributes.retain(|pair| {
-        pair.key.as_str() == "service.name" || from_environment.get(&pair.key).is_none()
+        ["service.name", "service.version"].contains(&pair.key.as_str())
+            || from_environment.get(&pair.key).is_none()
     });
     Resource::builder().with_attributes(attributes).build()
+}
+
+/// Under which name the process is known.
+pub(super) fn service_name(resource: &Resource) -> String {
+    let name = resource.get(&opentelemetry::Key::from_static_str("service.name"));
+    name.map(|name| name.to_string()).unwrap_or_default()
 }
 
 /// The spans that wait for export, as the metrics show them: ended = waiting + processed, where what was

@@ -129,6 +129,12 @@ fn a_wrong_call_is_explained_in_a_sentence() {
             "no lab runs",
         ),
         (
+            ["restart", "shop", "--data", &data]
+                .map(Into::into)
+                .to_vec(),
+            "no lab runs",
+        ),
+        (
             ["choices", "show", "nothing"].map(Into::into).to_vec(),
             "retries",
         ),

@@ -8,7 +8,8 @@
 
 mod support;
 
-mod audit; // what must always be true, made false in the real databases
+mod audit;
+mod changes; // what must always be true, made false in the real databases
 mod cli; // what a wrong call ends with
 mod compose; // the Compose file: limits, versions, and what must agree with it
 mod control; // the second listener: choices, token, a blocked data plane

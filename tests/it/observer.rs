@@ -22,6 +22,7 @@ const COUNT: &str = "http_server_request_duration_seconds_count";
 static TELEMETRY: LazyLock<Telemetry> = LazyLock::new(|| {
     let config = telemetry::Config {
         role: "test",
+        service_version: "0".into(),
         log_filter: "error".into(),
         log_export: false,
         traces: None,

@@ -34,6 +34,8 @@ pub(crate) fn firedrill() -> Command {
         "FIREDRILL_ALERTMANAGER",
         "FIREDRILL_PROMETHEUS",
         "FIREDRILL_RULES",
+        "FIREDRILL_SERVICE_VERSION",
+        "OTEL_RESOURCE_ATTRIBUTES",
     ] {
         command.env_remove(name);
     }

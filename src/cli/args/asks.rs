@@ -1,4 +1,5 @@
-//! The flags of the commands that ask or explain: `choices`, `log`, `drill`, `health` and `rules`.
+//! The flags of the commands that ask or explain: `choices`, `log`, `restart`, `drill`, `health`
+//! and `rules`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -55,6 +56,21 @@ pub(in crate::cli) struct LogArgs {
     /// Go back to the filter before after this long, like 30s or 5m.
     #[arg(long, value_parser = duration, value_name = "TIME", requires = "filter")]
     pub(in crate::cli) ttl: Option<Duration>,
+    /// The directory of the lab, if `up` was given one.
+    #[arg(long, env = "FIREDRILL_DATA", value_name = "DIR")]
+    pub(in crate::cli) data: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  firedrill restart shop
+  firedrill restart payments --service-version 0.1.1    a deployment, one replica after the other")]
+pub(in crate::cli) struct RestartArgs {
+    /// The role, one of its replicas (`payments-2`), or `all`.
+    pub(in crate::cli) role: String,
+    /// The version that runs from then on, as its telemetry tells it; by default the one that runs now.
+    #[arg(long, value_name = "VERSION")]
+    pub(in crate::cli) service_version: Option<String>,
     /// The directory of the lab, if `up` was given one.
     #[arg(long, env = "FIREDRILL_DATA", value_name = "DIR")]
     pub(in crate::cli) data: Option<PathBuf>,

@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(super) use asks::{
     ChoicesArgs, ChoicesCommand, DrillArgs, DrillCommand, DrillProofArgs, DrillRunArgs,
-    DrillVerifyArgs, HealthArgs, LogArgs, RulesArgs,
+    DrillVerifyArgs, HealthArgs, LogArgs, RestartArgs, RulesArgs,
 };
 use judge::JudgeArgs;
 use roles::{ConsoleArgs, PaymentsArgs, ShopArgs, TrafficArgs};
@@ -59,6 +59,8 @@ pub(super) struct Common {
     /// Where spans go; the other OTEL_* variables of the OpenTelemetry SDK work too.
     #[arg(long, global = true, env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide = true)]
     pub(super) otlp_endpoint: Option<String>,
+    #[arg(long, global = true, env = "OTEL_RESOURCE_ATTRIBUTES", hide = true)]
+    otel_resource_attributes: Option<String>,
     #[arg(long, global = true, env = "OTEL_SDK_DISABLED", hide = true)]
     otel_sdk_disabled: Option<String>,
     #[arg(long, global = true, env = "OTEL_TRACES_EXPORTER", hide = true)]
@@ -168,6 +170,14 @@ impl Common {
         })
     }
 
+    /// What `OTEL_RESOURCE_ATTRIBUTES` says of `key`.
+    pub(super) fn resource_attribute(&self, key: &str) -> Option<String> {
+        let given = self.otel_resource_attributes.as_deref()?;
+        let mut pairs = given.split(',').filter_map(|pair| pair.split_once('='));
+        let (_, value) = pairs.find(|(name, _)| name.trim() == key)?;
+        Some(value.trim().to_owned())
+    }
+
     /// Whether log events are exported, beside being written to standard error.
     pub(super) fn log_export(&self) -> bool {
         !self.sdk_disabled() && self.otel_logs_exporter.as_deref() == Some("otlp")
@@ -209,6 +219,8 @@ pub(super) enum Command {
     Choices(ChoicesArgs),
     /// Show and change which log events the roles of a lab that runs write.
     Log(LogArgs),
+    /// Start roles of a lab that runs again, one process after the other, or deploy another version of them.
+    Restart(RestartArgs),
     /// List, explain and run drills.
     Drill(DrillArgs),
     /// Ask one address whether it is well: exit code 0 if so, 1 if not; for health checks of containers.

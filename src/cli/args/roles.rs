@@ -27,6 +27,9 @@ pub(in crate::cli) struct RoleArgs {
     /// Memory for data that the process may hold; at least 64 MiB, or it could not even start.
     #[arg(long, env = "FIREDRILL_MEMORY_MAX", value_name = "BYTES", value_parser = clap::value_parser!(u64).range(67_108_864..))]
     memory_max: Option<u64>,
+    /// The version that its telemetry tells; by default that in `OTEL_RESOURCE_ATTRIBUTES`, or this program's own.
+    #[arg(long, env = "FIREDRILL_SERVICE_VERSION", value_name = "VERSION")]
+    service_version: Option<String>,
     /// End when standard input does.
     #[arg(long, hide = true)]
     parent_pipe: bool,
@@ -55,6 +58,10 @@ impl RoleArgs {
             parent_pipe: self.parent_pipe,
             telemetry: telemetry::Config {
                 role,
+                service_version: self
+                    .service_version
+                    .or_else(|| common.resource_attribute("service.version"))
+                    .unwrap_or_else(|| env!("CARGO_PKG_VERSION").into()),
                 log_filter: common.log.clone(),
                 log_export: common.log_export(),
                 traces: common.traces(),

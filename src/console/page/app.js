@@ -50,9 +50,9 @@ function drawJourneys(current) {
 function drawRoles(roles) {
   const rows = roles.map((role) => el('tr', {}, el('th', { scope: 'row' }, role.name),
     cell(role.state, role.ready ? 'quiet' : 'bad'), cell(role.pid ? `${role.pid}` : '–', 'number'), cell(`${role.restarts}`, 'number'),
-    cell(role.data ?? '–'), cell(role.control)));
+    cell(role.version ?? '–'), cell(role.data ?? '–'), cell(role.control)));
   byId('roles').replaceChildren(rows.length
-    ? table('The processes of the lab', ['Name', 'State', '#Process', '#Restarts', 'Data plane', 'Control plane'], rows)
+    ? table('The processes of the lab', ['Name', 'State', '#Process', '#Restarts', 'Version', 'Data plane', 'Control plane'], rows)
     : empty('No lab. Start one with ', el('code', {}, 'firedrill up'), '.'));
 }
 
@@ -69,7 +69,7 @@ function draw(status) {
   const nothing = 'Nothing to draw yet: a second is settled when all its requests have ended.';
   // What is newer than this is not settled.
   const endS = Math.max(status.at_s - 4, status.history.at(-1)?.at_s ?? 0);
-  for (const chart of [arrivals, latency]) chart.draw(status.history, endS, status.history_s, nothing);
+  for (const chart of [arrivals, latency]) chart.draw(status.history, endS, status.history_s, nothing, status.changes);
   drawJourneys(status.window);
   drawRoles(status.roles);
   const ready = status.roles.filter((role) => role.ready).length;

@@ -71,8 +71,8 @@ export class Chart {
     new ResizeObserver(() => this.last && this.draw(...this.last)).observe(root);
   }
 
-  draw(points, endS, lengthS, nothing) {
-    this.last = [points, endS, lengthS, nothing];
+  draw(points, endS, lengthS, nothing, changes) {
+    this.last = [points, endS, lengthS, nothing, changes];
     if (points.length === 0) {
       this.root.replaceChildren(empty(nothing));
       return;
@@ -84,9 +84,11 @@ export class Chart {
     const x = (s) => EDGE.left + plane.width * (1 - (endS - s) / lengthS);
     const y = (value) => EDGE.top + plane.height * (1 - at(value));
     const shown = points.filter((point) => x(point.at_s) >= EDGE.left);
+    const marked = changes.filter((change) => x(change.at_s) >= EDGE.left && change.at_s <= endS);
     const drawn = svg('svg', { viewBox: `0 0 ${width} ${HEIGHT}`, height: HEIGHT, role: 'img', 'aria-label': this.spec.name },
       ticks.map((tick) => this.level(y(tick), width, round(format(tick)))),
       this.minutes(x, endS, lengthS),
+      marked.map((change) => this.mark(x(change.at_s), change)),
       this.spec.between ? this.between(shown, x, y) : [],
       lines.map((line) => runs(shown, line.of).map((run) => svg('polyline', {
         class: `line ${line.kind}`, points: run.map((point) => `${x(point.at_s)},${y(line.of(point))}`).join(' '),
@@ -98,7 +100,7 @@ export class Chart {
       this.point((event.clientX - box.left - EDGE.left) / plane.width);
     });
     drawn.addEventListener('pointerleave', () => this.point(null));
-    this.root.replaceChildren(this.legend(chosen ?? points.at(-1), chosen !== null), drawn);
+    this.root.replaceChildren(this.legend(chosen ?? points.at(-1), chosen !== null, marked.length > 0), drawn);
   }
 
   point(share) {
@@ -114,6 +116,13 @@ export class Chart {
     return svg('g', { class: 'level' },
       svg('line', { x1: EDGE.left, x2: width - EDGE.right, y1: height, y2: height }),
       svg('text', { x: EDGE.left - 8, y: height + 4, 'text-anchor': 'end' }, text));
+  }
+
+  /// That somebody changed something.
+  mark(at, change) {
+    const said = change.description ? `: ${change.description}` : '';
+    return svg('line', { class: 'change', x1: at, x2: at, y1: EDGE.top, y2: HEIGHT - EDGE.bottom },
+      svg('title', {}, `${clock(change.at_s)} ${change.name}, ${change.kind}${said}`));
   }
 
   minutes(x, endS, lengthS) {
@@ -135,10 +144,11 @@ export class Chart {
     });
   }
 
-  legend(point, pointed) {
+  legend(point, pointed, marked) {
     const entry = (kind, label, text) => el('span', { class: `key ${kind}` }, el('i', { 'aria-hidden': 'true' }), `${label} `, el('b', {}, text));
     const entries = this.spec.lines.map((line) => entry(line.kind, line.label, this.spec.format(line.of(point))));
     if (this.spec.between) entries.push(entry('between', this.spec.between, rate(point.offered - point.good)));
+    if (marked) entries.push(entry('change', 'change', ''));
     return el('p', { class: 'legend' }, entries, el('span', { class: 'when' }, pointed ? clock(point.at_s) : ''));
   }
 }

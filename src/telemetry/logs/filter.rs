@@ -68,12 +68,12 @@ impl LogFilter {
         Ok(())
     }
 
-    /// Goes back to the lasting filter if the time of the other is over; call it every second.
-    pub fn expire(&self) {
+    /// Goes back to the lasting filter if the time of the other is over, and says whether it was; call it every second.
+    pub fn expire(&self) -> bool {
         let mut set = self.set();
         let now = Instant::now();
         if set.passing.take_if(|(_, until)| *until <= now).is_none() {
-            return;
+            return false;
         }
         // It was in force before, so it can be read.
         if let Ok(compiled) = compile(&set.lasting)
@@ -81,6 +81,7 @@ impl LogFilter {
         {
             tracing::info!(target: "telemetry", filter = set.lasting, "The log filter is the one before again.");
         }
+        true
     }
 
     /// What is in force.

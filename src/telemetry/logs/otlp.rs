@@ -19,8 +19,8 @@ use opentelemetry_sdk::logs::{
 use serde_json::Value;
 use tracing::Level;
 
+use super::super::catalog;
 use super::super::exports::Exports;
-use super::super::{catalog, traces};
 use super::Record;
 
 /// Hands records to the SDK.
@@ -34,7 +34,7 @@ pub(in crate::telemetry) fn exports() -> Exports {
 
 /// Builds the provider of loggers for a role.
 pub(in crate::telemetry) fn provider(
-    role: &'static str,
+    resource: Resource,
     exports: Exports,
 ) -> Result<SdkLoggerProvider, String> {
     let exporter = OtlpExporter::builder()
@@ -51,7 +51,7 @@ pub(in crate::telemetry) fn provider(
         exports,
     };
     Ok(SdkLoggerProvider::builder()
-        .with_resource(traces::resource(role))
+        .with_resource(resource)
         .with_log_processor(BatchLogProcessor::builder(exporter).build())
         .build())
 }

@@ -104,7 +104,7 @@ fn dashboards_are_of_one_kind_and_linked() {
         let annotations: Vec<_> = annotations.iter().map(|a| text(&a["name"])).collect();
         assert_eq!(
             annotations,
-            ["Firing alerts", "Process starts"],
+            ["Firing alerts", "Process starts", "Changes"],
             "{}",
             dashboard.stem
         );

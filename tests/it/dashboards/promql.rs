@@ -12,6 +12,7 @@ const FUNCTIONS: &[&str] = &[
     "histogram_quantile",
     "increase",
     "max",
+    "min",
     "rate",
     "sum",
     "time",
