@@ -227,6 +227,9 @@ struct Exit {
     service_version: Option<String>,
 }
 
+/// How long a process that was told to end waits with it.
+const ANSWER_FIRST: std::time::Duration = std::time::Duration::from_millis(200);
+
 /// Ends the process: `term` drains, `kill` does not. For places where no supervisor of ours can send a signal. With a
 /// version, that one runs after the next start.
 async fn exit(State(plane): State<Plane>, body: JsonBody<Exit>) -> Result<StatusCode, Problem> {
@@ -246,7 +249,14 @@ async fn exit(State(plane): State<Plane>, body: JsonBody<Exit>) -> Result<Status
             .map_err(|error| Problem::internal(&error))?;
     }
     match how.as_str() {
-        "term" => plane.stop.cancel(),
+        "term" => {
+            // The answer goes first: whoever asked must be able to tell that they were heard.
+            let stop = plane.stop.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(ANSWER_FIRST).await;
+                stop.cancel();
+            });
+        }
         _ => {
             rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)
                 .map_err(|error| Problem::internal(&error))?;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use firedrill::control::lab::Lab;
 use rusqlite::Connection;
 
-use crate::support::{ORDER, signal, try_raw, wait_for};
+use crate::support::{ORDER, put, signal, try_raw, wait_for};
 use crate::up::Up;
 
 #[test]
@@ -42,6 +42,11 @@ fn survive(roles: &[&str], replicas: usize) {
     }
     wait_for_orders();
     let answered = buyers.stop();
+    // The lab's own users would order between two looks at the books.
+    assert_eq!(
+        put(&up.control("traffic"), "/load", r#"{"rate":0}"#).status,
+        200
+    );
     let dir = up.dir.path();
     wait_for("every open order to be settled", || {
         count(

@@ -493,7 +493,7 @@ fn a_target_that_floods_costs_its_own_scrapes_alone() {
     };
     flood.serve(series(0, 40_000));
     wait_for("the flood to be refused", || {
-        last_error(at, "shop").contains("40000 samples are more than the limit of 10000")
+        last_error(at, "shop").contains("40000 samples are more than the limit of 30000")
     });
     goes_on("a flood of series");
     assert_eq!(ask(at, "flood").len(), 0);
@@ -504,9 +504,9 @@ fn a_target_that_floods_costs_its_own_scrapes_alone() {
     // Each scrape is small, and all of its names are new.
     let mut from = 0;
     wait_for("the new names to be refused", || {
-        flood.serve(series(from, 3_000));
-        from += 3_000;
-        last_error(at, "shop").contains("more than the limit of 10000")
+        flood.serve(series(from, 9_000));
+        from += 9_000;
+        last_error(at, "shop").contains("more than the limit of 30000")
     });
     goes_on("a flood of new names");
     // Comments that describe other metrics each time.
