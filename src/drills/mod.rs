@@ -51,6 +51,7 @@ pub static DRILLS: &[(&str, &str)] = &[
     drill!("01-after-the-spike.md"),
     drill!("02-nobody-complains.md"),
     drill!("03-the-sale.md"),
+    drill!("04-monday-morning.md"),
     drill!("05-the-calm-database.md"),
     drill!("06-the-front-page.md"),
     drill!("07-the-visitor.md"),
