@@ -109,11 +109,7 @@ async fn set_choice(
         .option
         .parse()
         .map_err(|_| Problem::invalid("option", asked.option.as_str(), "poor or sound"))?;
-    let ttl: Option<Duration> = asked
-        .ttl_s
-        .as_ref()
-        .map(|ttl| shocks::ttl(Some(ttl)))
-        .transpose()?;
+    let ttl = shocks::ttl_if_given(asked.ttl_s.as_ref())?;
     let description = changes::description(asked.description)?;
     // Off this thread: while the disk stands still, the rest of the control plane must answer.
     let book = Arc::clone(&plane.book);
@@ -198,10 +194,7 @@ async fn set_log(
     body: JsonBody<SetLog>,
 ) -> Result<Json<Value>, Problem> {
     let SetLog { filter, ttl_s } = body.value;
-    let ttl = ttl_s
-        .as_ref()
-        .map(|ttl| shocks::ttl(Some(ttl)))
-        .transpose()?;
+    let ttl = shocks::ttl_if_given(ttl_s.as_ref())?;
     let before = plane.telemetry.log_filter().status().filter;
     let changed = plane.telemetry.log_filter().change(&filter, ttl);
     changed.map_err(|complaint| {
@@ -228,7 +221,7 @@ struct Exit {
 }
 
 /// How long a process that was told to end waits with it.
-const ANSWER_FIRST: std::time::Duration = std::time::Duration::from_millis(200);
+const ANSWER_FIRST: Duration = Duration::from_millis(200);
 
 /// Ends the process: `term` drains, `kill` does not. For places where no supervisor of ours can send a signal. With a
 /// version, that one runs after the next start.

@@ -198,6 +198,11 @@ pub fn ttl(given: Option<&serde_json::Value>) -> Result<Duration, Problem> {
     }
 }
 
+/// Reads a time to live that may be left out: then what is set is set for good.
+pub fn ttl_if_given(given: Option<&serde_json::Value>) -> Result<Option<Duration>, Problem> {
+    given.map(|given| ttl(Some(given))).transpose()
+}
+
 fn values(spec: &Spec, given: &BTreeMap<String, serde_json::Value>) -> Result<Values, Problem> {
     if let Some(name) = given
         .keys()

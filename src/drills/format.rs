@@ -276,7 +276,7 @@ pub struct Expectation {
 pub struct Alerts {
     /// Must fire in the poor leg.
     pub expected: Vec<ExpectedAlert>,
-    /// May fire in the poor leg, and in the sound one while the world asks for more than can be had, and why.
+    /// May fire in the poor leg, and why.
     pub allowed: BTreeMap<String, String>,
     /// May fire in the sound leg, and why.
     pub allowed_sound: BTreeMap<String, String>,

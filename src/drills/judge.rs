@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::format::{Alerts, ExpectedAlert};
 use super::prometheus::Firing;
 
-/// What came of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What came of a run; the later, the worse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// What the file says.

@@ -231,13 +231,13 @@ impl<'a> Lab<'a> {
         }
         for control in self.at.controls(shock.role) {
             let url = format!("{control}/shocks/{}", shock.name);
+            if !self.shocks.contains(&url) {
+                self.shocks.push(url.clone());
+            }
             if endless {
                 self.hold(url, wanted.clone(), (Method::DELETE, None))
                     .await?;
                 continue;
-            }
-            if !self.shocks.contains(&url) {
-                self.shocks.push(url.clone());
             }
             let mut body = wanted.clone();
             body["ttl_s"] = json!(shock.ttl_s);
@@ -248,13 +248,7 @@ impl<'a> Lab<'a> {
 
     /// Ends every shock.
     pub(super) async fn end_shocks(&mut self) -> Result<(), String> {
-        self.held.retain(|held| {
-            let endless = held.url.contains("/shocks/");
-            if endless && !self.shocks.contains(&held.url) {
-                self.shocks.push(held.url.clone());
-            }
-            !endless
-        });
+        self.held.retain(|held| !self.shocks.contains(&held.url));
         while let Some(url) = self.shocks.last().cloned() {
             self.send(Method::DELETE, &url, None).await?;
             self.shocks.pop();
@@ -317,6 +311,7 @@ impl<'a> Lab<'a> {
     /// Takes back all that was done, the last first; what could not be taken back is said in a sentence each.
     pub(super) async fn roll_back(&mut self) -> Vec<String> {
         let mut failures = Vec::new();
+        self.held.retain(|held| !self.shocks.contains(&held.url));
         while let Some(url) = self.shocks.pop() {
             if let Err(error) = self.send(Method::DELETE, &url, None).await {
                 failures.push(error);

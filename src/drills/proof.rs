@@ -4,7 +4,6 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use super::condition::Journey;
 use super::format::{Drill, Harm};
 use super::judge::{Part, Verdict, number};
 use super::record::{LegRecord, Record};
@@ -23,12 +22,7 @@ impl Proof {
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         let verdicts = self.records.iter().map(|record| record.verdict);
-        let worst = |one, other| match (one, other) {
-            (Verdict::Invalid, _) | (_, Verdict::Invalid) => Verdict::Invalid,
-            (Verdict::NotAsExpected, _) | (_, Verdict::NotAsExpected) => Verdict::NotAsExpected,
-            _ => Verdict::AsExpected,
-        };
-        verdicts.reduce(worst).unwrap_or(Verdict::Invalid)
+        verdicts.max().unwrap_or(Verdict::Invalid)
     }
 
     /// How long it took, in seconds.
@@ -63,11 +57,8 @@ fn row(page: &mut String, drill: &Drill, proof: &Proof) {
     let experiment = &drill.experiment;
     let mut cells = vec![format!("[{}](drills/{})", experiment.id, drill.file)];
     let heads = experiment.headline.iter().map(|one| {
-        let says = experiment
-            .signal(&one.signal)
-            .map_or("", |signal| signal.says);
-        let journey = one.journey.map_or("", Journey::name);
-        format!("{journey} {says}").trim().to_owned()
+        let signal = experiment.signal(&one.signal);
+        signal.map_or_else(String::new, |signal| signal.title(one.journey))
     });
     cells.push(lines(heads));
     let legs = if experiment.harm == Harm::Nobody {

@@ -100,7 +100,10 @@ impl Record {
             expected: Vec::new(),
             calibrated: Calibrated::new(),
             headline: experiment.headline.clone(),
-            columns: experiment.columns().map(|column| column.head()).collect(),
+            columns: experiment
+                .columns()
+                .map(|column| column.signal.title(column.journey))
+                .collect(),
             legs: Vec::new(),
             left_behind: Vec::new(),
         }

@@ -6,6 +6,7 @@ use super::condition::Journey;
 use super::format::Experiment;
 use super::judge::{Check, Part, Verdict, number};
 use super::record::{LegRecord, Record};
+use super::signals::Signal;
 
 /// The columns of a terminal.
 const WIDTH: usize = 80;
@@ -20,16 +21,8 @@ const COLUMNS_MAX: usize = 5;
 /// What a column of a leg's table shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Column<'a> {
-    pub(super) signal: &'a str,
+    pub(super) signal: Signal<'a>,
     pub(super) journey: Option<Journey>,
-    says: &'a str,
-}
-
-impl Column<'_> {
-    pub(super) fn head(&self) -> String {
-        let journey = self.journey.map_or("", Journey::name);
-        format!("{journey} {}", self.says).trim_start().to_owned()
-    }
 }
 
 impl Experiment {
@@ -47,17 +40,8 @@ impl Experiment {
         let bounds = bounds.map(|one| (one.signal.as_str(), one.journey));
         let mut columns: Vec<Column<'_>> = Vec::new();
         for (signal, journey) in offered.into_iter().chain(headline).chain(bounds) {
-            let known = columns
-                .iter()
-                .any(|one| one.signal == signal && one.journey == journey);
-            if let Some(found) = self.signal(signal).filter(|_| !known) {
-                let says = found.says;
-                columns.push(Column {
-                    signal,
-                    journey,
-                    says,
-                });
-            }
+            let column = self.signal(signal).map(|signal| Column { signal, journey });
+            columns.extend(column.filter(|column| !columns.contains(column)));
         }
         columns.into_iter().take(COLUMNS_MAX)
     }

@@ -98,6 +98,13 @@ impl Signal<'_> {
         self.expr.contains("$journey")
     }
 
+    /// What it is, of whom.
+    #[must_use]
+    pub fn title(&self, journey: Option<Journey>) -> String {
+        let journey = journey.map_or("", Journey::name);
+        format!("{journey} {}", self.says).trim_start().to_owned()
+    }
+
     /// The question over a window of `length_s` seconds, in one line.
     #[must_use]
     pub fn ask(&self, journey: Option<Journey>, length_s: f64) -> String {

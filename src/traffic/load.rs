@@ -79,6 +79,15 @@ impl State {
     fn world(&self) -> World {
         self.leased.map_or(self.usual, |(world, _)| world)
     }
+
+    fn rates(&self) -> [f64; 4] {
+        let World { rate, mix } = self.world();
+        let whole: f64 = mix.iter().sum();
+        let mut rates: [f64; 4] =
+            std::array::from_fn(|index| rate * mix[index] / whole * self.surge[index]);
+        rates[Journey::Browse as usize] += self.sights.iter().sum::<f64>();
+        rates
+    }
 }
 
 /// The load, as it is at the moment.
@@ -130,24 +139,17 @@ impl Load {
     /// Arrivals a second, in the order of [`Journey::ALL`].
     #[must_use]
     pub fn rates(&self) -> [f64; 4] {
-        let state = *self.lock();
-        let World { rate, mix } = state.world();
-        let whole: f64 = mix.iter().sum();
-        let mut rates: [f64; 4] =
-            std::array::from_fn(|index| rate * mix[index] / whole * state.surge[index]);
-        rates[Journey::Browse as usize] += state.sights.iter().sum::<f64>();
-        rates
+        self.lock().rates()
     }
 
     /// What one of those who browse came for alone, if it is that; `chance` is from 0 to 1.
     pub(super) fn sight(&self, chance: f64) -> Option<Sight> {
-        let mut among = chance * self.rates()[Journey::Browse as usize];
-        let sights = self.lock().sights;
+        let state = *self.lock();
+        let mut among = chance * state.rates()[Journey::Browse as usize];
         [Sight::HotPage, Sight::Wholesale]
             .into_iter()
             .find(|sight| {
-                let rate = sights[*sight as usize];
-                among -= rate;
+                among -= state.sights[*sight as usize];
                 among < 0.0
             })
     }
@@ -159,9 +161,9 @@ impl Load {
 
     /// Changes rate, mix, or both; for good, or for a time and then back to what was for good.
     pub fn change(&self, change: &Change) -> Result<(), Problem> {
-        let ttl = change.ttl_s.as_ref();
-        let ttl = ttl.map(|ttl| shocks::ttl(Some(ttl))).transpose()?;
-        let mut next = self.lock().world();
+        let ttl = shocks::ttl_if_given(change.ttl_s.as_ref())?;
+        let mut state = self.lock();
+        let mut next = state.world();
         if let Some(rate) = change.rate {
             check_rate(rate)?;
             next.rate = rate;
@@ -169,7 +171,6 @@ impl Load {
         if let Some(mix) = &change.mix {
             next.mix = read_mix(mix)?;
         }
-        let mut state = self.lock();
         state.leased = ttl.map(|ttl| (next, Instant::now() + ttl));
         if ttl.is_none() {
             state.usual = next;
@@ -228,7 +229,7 @@ impl Load {
         Status {
             rate,
             mix: named(mix),
-            arrivals_per_s: named(self.rates()),
+            arrivals_per_s: named(state.rates()),
             ends_in_s: state.leased.map(|leased| left(leased).as_secs_f64()),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Request;
 use crate::drills::clock::Clock;
-use crate::drills::condition::{Calibrated, Condition, Journey, Marks};
+use crate::drills::condition::{Amount, Calibrated, Condition, Journey, Marks};
 use crate::drills::format::{Action, Drill, Experiment, OptionName, Outage};
 use crate::drills::judge::{self, Check, Part};
 use crate::drills::lab::{Lab, LabAddresses};
@@ -97,9 +97,9 @@ impl<'a, P: FnMut(&Progress)> Field<'a, P> {
         Ok(())
     }
 
-    /// Waits until the steady conditions hold and no page is left of what was before; with `quiet`, no alert at
-    /// all. Whether it came to that, and what was seen last.
-    pub(super) async fn steady(&mut self, quiet: bool) -> Result<(bool, Vec<Check>), String> {
+    /// Waits until the steady conditions hold and no page is left of what was before; with `quiet`, no alert but
+    /// those whose windows a new lab has not filled yet. What was seen last, whether or not it came to that.
+    pub(super) async fn steady(&mut self, quiet: bool) -> Result<Vec<Check>, String> {
         let begin_s = self.now_s();
         let end_s = begin_s + STEADY_MAX_S;
         self.observe("steady", begin_s + self.experiment().steady_s() + 1.0)
@@ -120,13 +120,12 @@ impl<'a, P: FnMut(&Progress)> Field<'a, P> {
                 &in_the_way,
                 "What an alert says of this shock can only be told if it was silent before.",
             ));
-            let steady = checks.iter().all(|check| check.held);
-            if steady || now_s >= end_s {
-                return Ok((steady, checks));
-            }
             let missing = checks.iter().find(|check| !check.held);
-            let missing = missing.map_or("steady", |check| check.says.as_str());
-            self.step(&format!("waits for {missing}"), end_s).await?;
+            let Some(missing) = missing.filter(|_| now_s < end_s) else {
+                return Ok(checks);
+            };
+            let phase = format!("waits for {}", missing.says);
+            self.step(&phase, end_s).await?;
         }
     }
 
@@ -292,7 +291,7 @@ impl<'a, P: FnMut(&Progress)> Field<'a, P> {
         Ok(checks)
     }
 
-    fn number(&self, amount: &crate::drills::condition::Amount) -> Result<f64, String> {
+    fn number(&self, amount: &Amount) -> Result<f64, String> {
         let number = amount.number(&self.calibrated);
         number.ok_or_else(|| format!("{:?} was not calibrated", amount.of()))
     }
@@ -328,7 +327,7 @@ impl<'a, P: FnMut(&Progress)> Field<'a, P> {
         for (name, from_s, to_s) in self.experiment().rows_of(marks, end_s) {
             let mut values = Vec::new();
             for column in self.experiment().columns() {
-                let asked = self.ask(column.signal, column.journey, from_s, to_s)?;
+                let asked = column.signal.ask(column.journey, to_s - from_s);
                 values.push(self.metrics.number(&asked, to_s).await?);
             }
             leg.rows.push(Row { name, values });

@@ -33,7 +33,7 @@ pub struct Request<'a> {
     pub legs: Legs,
     /// The seed with which the users were started, for the record.
     pub seed: Option<u64>,
-    /// Whether the lab was started for this run: then no alert at all may fire before the shock.
+    /// Whether the lab was started for this run: then no alert of a cause may fire before the shock.
     pub fresh: bool,
     /// Deploys the poor option where the sound one is meant: a proof that can fail then does.
     pub sabotage: bool,
@@ -148,14 +148,13 @@ impl<P: FnMut(&Progress)> Campaign<'_, P> {
         let mut leg = self.field.begin(name);
         self.field.deploy(option).await?;
         let first = self.record.legs.is_empty();
-        let (steady, mut checks) = self.field.steady(first && self.fresh).await?;
-        if steady && first {
-            let calibrated = self.field.calibrate().await?;
-            checks.extend(calibrated);
+        leg.checks = self.field.steady(first && self.fresh).await?;
+        let all_held = |checks: &[Check]| checks.iter().all(|check| check.held);
+        if first && all_held(&leg.checks) {
+            leg.checks.extend(self.field.calibrate().await?);
             self.record.calibrated = self.field.calibrated.clone();
         }
-        leg.checks = checks;
-        if leg.checks.iter().any(|check| !check.held) {
+        if !all_held(&leg.checks) {
             self.end(leg, None).await?;
             return Ok(false);
         }
@@ -231,7 +230,7 @@ impl<P: FnMut(&Progress)> Campaign<'_, P> {
     /// The lab is as it was before the first shock.
     async fn calm(&mut self) -> Result<(), String> {
         let mut leg = self.field.begin("steady");
-        (_, leg.checks) = self.field.steady(false).await?;
+        leg.checks = self.field.steady(false).await?;
         self.end(leg, None).await
     }
 

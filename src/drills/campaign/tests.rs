@@ -101,34 +101,32 @@ async fn a_proof_fails_where_what_is_no_cure_cures() {
     assert!(said.contains("restart shop: it cures"), "{said}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lab_that_dies_half_way_is_taken_back() {
+/// What is said of a run that `interrupt` ends while the outage lasts; it must have left nothing behind.
+async fn interrupted(interrupt: impl Fn(&FakeLab, &CancellationToken)) -> String {
     let lab = FakeLab::start(20.0).await;
-    let dies = |progress: &Progress| {
+    let stop = CancellationToken::new();
+    let half_way = |progress: &Progress| {
         if progress.phase == "poor: after the shock" {
-            lab.stop_answering();
+            interrupt(&lab, &stop);
         }
     };
-    let stop = CancellationToken::new();
-    let error = run_in(&lab, (POOR, false), dies, &stop).await.unwrap_err();
-    assert!(error.contains("503"), "{error}");
+    let run = run_in(&lab, (POOR, false), half_way, &stop);
+    let error = run.await.unwrap_err();
     assert!(lab.heard().contains(&"surge".to_owned()));
     assert!(lab.is_as_found());
+    error
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lab_that_dies_half_way_is_taken_back() {
+    let error = interrupted(|lab, _| lab.stop_answering()).await;
+    assert!(error.contains("503"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_that_is_stopped_is_taken_back() {
-    let lab = FakeLab::start(20.0).await;
-    let stop = CancellationToken::new();
-    let stops = |progress: &Progress| {
-        if progress.phase == "poor: after the shock" {
-            stop.cancel();
-        }
-    };
-    let error = run_in(&lab, (POOR, false), stops, &stop).await.unwrap_err();
+    let error = interrupted(|_, stop| stop.cancel()).await;
     assert!(error.contains("stopped"), "{error}");
-    assert!(lab.heard().contains(&"surge".to_owned()));
-    assert!(lab.is_as_found());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
