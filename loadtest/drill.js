@@ -14,9 +14,13 @@ const drill = drills[__ENV.DRILL];
 if (!drill) {
   throw new Error(`there is no drill "${__ENV.DRILL}"; set -e DRILL to one of: ${Object.keys(drills).join(', ')}`);
 }
-const option = __ENV.OPTION || 'poor';
-if (!['poor', 'sound'].includes(option)) throw new Error(`OPTION cannot be "${option}"; allowed: poor, sound`);
+const allowed = drill.harm === 'nobody' ? ['sound'] : ['poor', 'sound'];
+const option = __ENV.OPTION || allowed[0];
+if (!allowed.includes(option)) throw new Error(`OPTION cannot be "${option}"; allowed: ${allowed.join(', ')}`);
 const fix = __ENV.FIX === '1';
+if (drill.meanwhile.some((one) => !one.do.log)) {
+  throw new Error(`${__ENV.DRILL} restarts processes one after the other, which k6 cannot: use firedrill drill run`);
+}
 
 // On k6's clock, in seconds. The first few seconds fill connections and caches.
 const WARM_UP_S = 5;
@@ -32,16 +36,21 @@ for (const [name, expr] of Object.entries(drill.calibrate)) {
     throw new Error(`set -e CALIBRATED='{"${name}": NUMBER}'; ask the metrics of the quiet lab for it: ${expr}`);
   }
 }
-const amount = (one) => (typeof one === 'object' ? calibrated[one.of] * one.times : one);
+const amount = (one) => (typeof one === 'object' ? calibrated[one.of] * one.times + (one.plus || 0) : one);
 const amounts = (all) => Object.fromEntries(Object.entries(all).map(([name, one]) => [name, amount(one)]));
 
 // k6 is the users, so a surge of theirs is k6's; what else comes from outside is still sent by `traffic`.
 const isSurge = ({ role, name }) => role === 'traffic' && name === 'surge';
 const surges = drill.shock.filter(isSurge);
 const told = drill.shock.filter((shock) => !isSurge(shock));
+// Where the harm ends with the shock, the shock must go on for the fix to have anything to cure.
+const goesOn = fix && !drill.lasts;
 
 const rates = split(drill.load.rate, drill.load.mix);
-const during = ({ at_s, ttl_s }) => [at_s, at_s + ttl_s].map((second) => BEGIN.since_shock_begin_s + second);
+function during({ at_s, ttl_s }) {
+  const begin_s = BEGIN.since_shock_begin_s + at_s;
+  return [begin_s, goesOn ? END_S : begin_s + ttl_s];
+}
 
 // [arrivals a second, for how many seconds], over the whole run.
 function load(journey) {
@@ -68,7 +77,12 @@ const metrics = {
 };
 
 // A bound of the drill as a threshold of k6, on samples that carry the bound's window as a tag.
-const bounds = [...drill.bounds.both, ...drill.bounds[option], ...(fix ? drill.bounds.fixed : [])].map((bound) => {
+const judged = [...drill.bounds.both, ...drill.bounds[option], ...(fix ? drill.bounds.fixed : [])].filter((bound) => {
+  // Users that `traffic` plays beside k6 are not counted here, and a shock that goes on has no end.
+  const elsewhere = bound.signal === 'offered_per_s' && told.some(({ role }) => role === 'traffic');
+  return !elsewhere && !(goesOn && bound.since_shock_end_s);
+});
+const bounds = judged.map((bound) => {
   const anchor = Object.keys(BEGIN).find((name) => bound[name]);
   const [from_s, to_s] = bound[anchor];
   const name = `${bound.journey} ${from_s} to ${to_s} s ${anchor.slice(0, -2).replaceAll('_', ' ')}`;
@@ -99,6 +113,9 @@ for (const one of bounds) {
 
 const scenarios = arrivals(load, JOURNEYS);
 told.forEach((shock, index) => { scenarios[`shock_${index}`] = moment('strike', during(shock)[0], index); });
+drill.meanwhile.forEach(({ at_s }, index) => {
+  scenarios[`meanwhile_${index}`] = moment('meanwhile', BEGIN.since_shock_begin_s + at_s, index);
+});
 if (fix) scenarios.fix = moment('cure', BEGIN.since_fix_s);
 
 export const options = { scenarios, thresholds, summaryTrendStats: STATISTICS };
@@ -114,7 +131,7 @@ export function setup() {
     const names = poor.map(({ name }) => name).join(', ');
     throw new Error(`a drill begins with every choice sound, and these are not: ${names}; use firedrill choices set`);
   }
-  const taken = takeOver();
+  const taken = takeOver(END_S + 30);
   try {
     set([...Object.keys(drill.poor).map((name) => [name, option]), ...drill.masks.map((name) => [name, 'poor'])]);
   } catch (error) {
@@ -131,8 +148,15 @@ export function teardown(taken) {
 }
 
 export function strike() {
-  const { role, name, parameters, ttl_s } = told[Number(__ENV.INDEX)];
-  tell(role, `/shocks/${name}`, Object.assign({ ttl_s }, amounts(parameters)));
+  const shock = told[Number(__ENV.INDEX)];
+  const [begin_s, end_s] = during(shock);
+  const body = Object.assign({ ttl_s: end_s - begin_s }, amounts(shock.parameters));
+  tell(shock.role, `/shocks/${shock.name}`, body);
+}
+
+export function meanwhile() {
+  const { log } = drill.meanwhile[Number(__ENV.INDEX)].do;
+  for (const [role, filter] of Object.entries(log)) tell(role, '/log', { filter, ttl_s: 30 });
 }
 
 export function cure() {

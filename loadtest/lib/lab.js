@@ -57,15 +57,15 @@ function told(answer, role, path) {
   return type.startsWith('application/json') ? answer.json() : answer.body;
 }
 
-// k6 plays the users, so the role `traffic` must not: its rate is 0 until giveBack(). TRAFFIC=keep adds k6's
-// load to that of traffic instead.
-export function takeOver() {
+// k6 plays the users, so the role `traffic` must not: its rate is 0 until giveBack(), or until `ttl_s` is over, should
+// k6 be killed; it can be an hour at most. TRAFFIC=keep adds k6's load to that of traffic instead.
+export function takeOver(ttl_s) {
   if (__ENV.TRAFFIC === 'keep') return { rate: null };
   const { rate } = ask('traffic', '/load');
   if (rate === 0) {
     throw new Error('traffic is at rate 0 already: another run goes on, or one was killed; see loadtest/README.md');
   }
-  tell('traffic', '/load', { rate: 0 });
+  tell('traffic', '/load', { rate: 0, ttl_s });
   return { rate };
 }
 

@@ -23,7 +23,7 @@ pub(super) fn default_dir() -> Result<PathBuf, String> {
     };
     let cache = from("XDG_CACHE_HOME").or_else(|| from("HOME").map(|home| home.join(".cache")));
     let base = cache.ok_or(
-        "neither XDG_CACHE_HOME nor HOME is set: say with --data where the lab may keep its files",
+        "neither XDG_CACHE_HOME nor HOME is set, so there is no place for the lab's files",
     )?;
     Ok(base.join("firedrill").join("lab"))
 }

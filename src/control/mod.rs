@@ -7,6 +7,7 @@
 //! - [`lifecycle`]: how a role starts, says that it is ready, and stops
 //! - `routes`: `/metrics /livez /readyz /choices /changes /shocks /log /exit`
 //! - [`changes`]: what somebody did to a role, as events; [`release`]: which version of it runs
+//! - [`restart`]: asks a role to start again, for those who deploy
 //! - `debug`: `/debug/pprof/profile /debug/pprof/heap /debug/flamegraph`
 //! - `auth`: the token, and the checks of `Host` and `Origin`
 //! - [`lab`]: the file by which a running lab is found
@@ -18,6 +19,7 @@ mod debug;
 pub mod lab;
 pub mod lifecycle;
 pub mod release;
+pub mod restart;
 mod routes;
 pub mod shocks;
 

@@ -5,7 +5,8 @@
 //! version that was asked for is kept in `DIR/release.json`, where the next start finds it, as it would find another
 //! program there.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,7 @@ pub struct Release {
     kept: Kept,
     /// Whether the file says so already.
     is_kept: bool,
+    started_at_s: f64,
 }
 
 impl Release {
@@ -68,6 +70,7 @@ impl Release {
             path,
             kept,
             is_kept,
+            started_at_s: now_s(),
         })
     }
 
@@ -84,6 +87,12 @@ impl Release {
     #[must_use]
     pub fn version(&self) -> &str {
         &self.kept.running
+    }
+
+    /// When this process was started, in seconds since the epoch: it tells one process from the next.
+    #[must_use]
+    pub fn started_at_s(&self) -> f64 {
+        self.started_at_s
     }
 
     /// Its deployment; none if it is the first that ever ran here.
@@ -127,7 +136,9 @@ fn read(path: &Path) -> Result<Option<Kept>, String> {
 /// A new file beside the old one, renamed, so that a crash leaves one of the two whole.
 fn write(path: &Path, kept: &Kept) -> io::Result<()> {
     let beside = path.with_extension("json.new");
-    std::fs::write(&beside, serde_json::to_string_pretty(kept)?)?;
+    let mut file = File::create(&beside)?;
+    file.write_all(serde_json::to_string_pretty(kept)?.as_bytes())?;
+    file.sync_all()?;
     std::fs::rename(&beside, path)
 }
 

@@ -127,6 +127,7 @@ async fn list_changes(State(plane): State<Plane>) -> Json<Value> {
     Json(json!({
         "role": plane.role,
         "service_version": plane.release.version(),
+        "started_at_s": plane.release.started_at_s(),
         "changes": plane.changes.list(),
     }))
 }

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// What users do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Journey {
     /// Look at items.
@@ -85,7 +85,7 @@ impl Window {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(
     untagged,
-    expecting = "a number, or {of: what is calibrated, times: a number}"
+    expecting = "a number, or {of: what is calibrated, times: a number, plus: a number}"
 )]
 pub enum Amount {
     /// The same on every machine.
@@ -94,7 +94,7 @@ pub enum Amount {
     Scaled(Scaled),
 }
 
-/// A multiple of a calibrated number.
+/// A multiple of a calibrated number, and perhaps something more.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scaled {
@@ -102,18 +102,32 @@ pub struct Scaled {
     pub of: String,
     /// By what it is multiplied.
     pub times: f64,
+    /// What is added to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plus: Option<f64>,
+}
+
+impl Scaled {
+    /// The number where `measured` was calibrated.
+    #[must_use]
+    pub fn number(&self, measured: f64) -> f64 {
+        measured.mul_add(self.times, self.plus.unwrap_or_default())
+    }
 }
 
 /// What was calibrated, by name.
 pub type Calibrated = BTreeMap<String, f64>;
 
 impl Amount {
-    /// The number; `None` if what it is a multiple of was not calibrated.
-    #[must_use]
-    pub fn number(&self, calibrated: &Calibrated) -> Option<f64> {
+    /// The number; a sentence if what it is a multiple of was not calibrated.
+    pub fn number(&self, calibrated: &Calibrated) -> Result<f64, String> {
         match self {
-            Self::Fixed(number) => Some(*number),
-            Self::Scaled(Scaled { of, times }) => calibrated.get(of).map(|number| number * times),
+            Self::Fixed(number) => Ok(*number),
+            Self::Scaled(scaled) => {
+                let measured = calibrated.get(&scaled.of);
+                let measured = measured.ok_or_else(|| format!("{} was not calibrated", scaled.of));
+                measured.map(|measured| scaled.number(*measured))
+            }
         }
     }
 
@@ -205,8 +219,17 @@ impl TryFrom<Fields> for Condition {
                 "a condition has exactly one of since_shock_begin_s, since_shock_end_s, since_fix_s",
             );
         };
+        let near = |second: f64| second.abs() <= 3600.0;
+        if !near(from_s) || !near(to_s) {
+            return Err("a window lies within 3600 s of its anchor");
+        }
         if from_s >= to_s {
             return Err("a window ends after it begins");
+        }
+        if let (Some(Amount::Fixed(min)), Some(Amount::Fixed(max))) = (&fields.min, &fields.max)
+            && min > max
+        {
+            return Err("min is not above max");
         }
         if fields.min.is_none() && fields.max.is_none() {
             return Err("a condition has min, max or both");
@@ -285,9 +308,9 @@ mod tests {
             "0 to 60 s from the shock's end"
         );
         let min = condition.min.unwrap();
-        assert_eq!(min.number(&Calibrated::new()), None);
+        assert!(min.number(&Calibrated::new()).is_err());
         let two = Calibrated::from([("cores".to_owned(), 2.0)]);
-        assert_eq!(min.number(&two), Some(4.0));
+        assert_eq!(min.number(&two), Ok(4.0));
     }
 
     #[test]

@@ -9,18 +9,24 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::condition::Condition;
-use super::format::{Action, Drill, Expectation, Experiment, Load, OptionName, Shock};
+use super::format::{
+    Action, Drill, Expectation, Experiment, Harm, Load, Meanwhile, OptionName, Outage, Shock,
+};
 
 /// What a load tool needs of a drill.
 #[derive(Debug, Serialize)]
 struct Exported<'a> {
     title: &'a str,
+    harm: Harm,
     /// What is poor in the poor leg.
     poor: &'a BTreeMap<String, OptionName>,
     /// What is poor in both legs.
     masks: Vec<&'a str>,
     load: &'a Load,
     shock: &'a [Shock],
+    meanwhile: &'a [Meanwhile],
+    /// Whether the harm goes on when the shock is over; if not, the shock must go on while the fix is tried.
+    lasts: bool,
     fix: &'a [Action],
     /// What a tool must ask `/api/v1` for before it can send the shock, by name.
     calibrate: BTreeMap<&'a str, String>,
@@ -62,10 +68,13 @@ fn exported(drill: &Drill) -> Exported<'_> {
     let watch_s = [OptionName::Poor, OptionName::Sound].map(|option| experiment.watch_s(option));
     Exported {
         title: &experiment.title,
+        harm: experiment.harm,
         poor: &experiment.poor,
         masks: experiment.masks.keys().map(String::as_str).collect(),
         load: &experiment.load,
         shock: &experiment.shock,
+        meanwhile: &experiment.meanwhile,
+        lasts: experiment.outage == Outage::Lasts,
         fix: &experiment.fix,
         calibrate: experiment.calibrations().collect(),
         seconds: Seconds {
@@ -116,8 +125,8 @@ fn of_users(conditions: &[Condition]) -> impl Iterator<Item = &Condition> {
 mod tests {
     use serde_json::Value;
 
-    use super::super::format::Harm;
     use super::super::{all, export};
+    use super::*;
 
     #[test]
     fn the_file_of_the_load_scripts_is_the_export() {

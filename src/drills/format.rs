@@ -39,6 +39,9 @@ pub struct Experiment {
     /// Choices that are poor in both legs, because they would hide the harm, and why.
     #[serde(default)]
     pub masks: BTreeMap<String, String>,
+    /// How many replicas of payments the lab has, which share the bank.
+    #[serde(default = "one")]
+    pub payments_replicas: u8,
     /// What users do all the time.
     pub load: Load,
     /// What is measured of this machine before the first shock, by name.
@@ -47,7 +50,7 @@ pub struct Experiment {
     /// What the world does.
     #[serde(default)]
     pub shock: Vec<Shock>,
-    /// What operators do meanwhile in every leg, none of it harmful.
+    /// What operators do meanwhile in every leg that meets the shock, none of it harmful.
     #[serde(default)]
     pub meanwhile: Vec<Meanwhile>,
     /// Signals of this drill alone, by name.
@@ -80,6 +83,10 @@ pub struct Experiment {
     pub hints: Vec<String>,
 }
 
+fn one() -> u8 {
+    1
+}
+
 /// What is measured of this machine, over the last [`CALIBRATE_S`] seconds before the first shock.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -109,8 +116,8 @@ pub struct OwnSignal {
     pub expr: String,
 }
 
-/// Something that operators do during every leg.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+/// Something that operators do while the shock is met, in every leg.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Meanwhile {
     /// Seconds after the shock began.
@@ -203,7 +210,7 @@ pub struct Load {
     /// Arrivals a second.
     pub rate: u32,
     /// The parts of the journeys in it.
-    pub mix: BTreeMap<String, u32>,
+    pub mix: BTreeMap<Journey, u32>,
 }
 
 /// One thing that the world does.
@@ -224,7 +231,7 @@ pub struct Shock {
 }
 
 /// A role that a shock can hit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RoleName {
     /// The shop.
@@ -330,11 +337,18 @@ pub enum Action {
     Choice(BTreeMap<String, OptionName>),
     /// Restart a role, one replica after the other.
     Restart(RoleName),
+    /// Start a role as the next version, one replica after the other.
+    Deploy(RoleName),
+    /// Change the log filters of these roles, for [`LOG_S`].
+    Log(BTreeMap<RoleName, String>),
     /// Switch the alerts off: nothing else changes, and whether users suffer is asked of their own view.
     Silence,
     /// Let only so many users in, in arrivals a second.
     Rate(u32),
 }
+
+/// How long a log filter that a drill sets is in force, in seconds.
+pub const LOG_S: f64 = 30.0;
 
 impl std::fmt::Display for Action {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -347,6 +361,14 @@ impl std::fmt::Display for Action {
                 f.write_str(&set.join(" and "))
             }
             Self::Restart(role) => write!(f, "restart {}", role.name()),
+            Self::Deploy(role) => write!(f, "deploy the next version of {}", role.name()),
+            Self::Log(filters) => {
+                let set = |(role, filter): (&RoleName, &String)| {
+                    format!("set the log filter of {} to {filter}", role.name())
+                };
+                let set: Vec<_> = filters.iter().map(set).collect();
+                f.write_str(&set.join(" and "))
+            }
             Self::Silence => f.write_str("silence the alerts"),
             Self::Rate(rate) => write!(f, "let in {rate} users a second"),
         }

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::format::{Alerts, ExpectedAlert};
 use super::prometheus::Firing;
 
-/// What came of a run; the later, the worse.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// What came of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// What the file says.
@@ -21,6 +21,21 @@ pub enum Verdict {
     NotAsExpected,
     /// The run does not count.
     Invalid,
+}
+
+impl Verdict {
+    /// What several runs say together: one that failed is not excused by another that did not count.
+    #[must_use]
+    pub fn of_all(runs: impl Iterator<Item = Self> + Clone) -> Self {
+        let mut runs = runs.peekable();
+        if runs.clone().any(|one| one == Self::NotAsExpected) {
+            Self::NotAsExpected
+        } else if runs.peek().is_none() || runs.any(|one| one == Self::Invalid) {
+            Self::Invalid
+        } else {
+            Self::AsExpected
+        }
+    }
 }
 
 /// What a check is about.
@@ -104,8 +119,7 @@ impl Check {
     /// Whether the run says nothing because of it.
     fn voids(&self) -> bool {
         let of_the_world = matches!(self.part, Part::Steady | Part::Calibrate | Part::Prove);
-        let unseen = self.expr.is_some() && self.measured.is_none();
-        unseen || (of_the_world && !self.held) || self.because.iter().any(Self::is_unseen)
+        self.is_unseen() || (of_the_world && !self.held) || self.because.iter().any(Self::is_unseen)
     }
 
     fn is_unseen(&self) -> bool {
@@ -123,7 +137,12 @@ impl Check {
 
 impl std::fmt::Display for Check {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let measured = self.measured.map_or("not measured".into(), number);
+        let nothing = if self.expr.is_some() {
+            "not measured, for no series has it"
+        } else {
+            "never"
+        };
+        let measured = self.measured.map_or(nothing.into(), number);
         let bounds = match (self.min.map(number), self.max.map(number)) {
             (Some(min), Some(max)) => format!("must be {min} to {max}"),
             (Some(min), None) => format!("must be at least {min}"),
@@ -224,9 +243,9 @@ pub(super) fn expected(alerts: &Alerts, fired: &[Firing], begin_s: f64) -> Vec<C
         Check::of(
             Part::Alerts,
             format!("seconds until {} fires", expected.title()),
-            (None, Some(expected.within_s)),
+            (Some(1.0), Some(expected.within_s)),
             first_s,
-            "An alert that comes too late, or never, leaves the users to tell you.",
+            "One that comes too late, or never, leaves the users to tell you; one that is there at once was there before.",
         )
     };
     alerts.expected.iter().map(check).collect()
@@ -322,6 +341,19 @@ mod tests {
             let (verdict, reasons) = verdict([check(part, Some(3.0))].iter());
             assert_eq!(verdict, Verdict::NotAsExpected);
             assert_eq!(reasons, ["a: 3 (must be 1 to 2). b"]);
+        }
+    }
+
+    #[test]
+    fn a_run_that_failed_is_not_excused_by_one_that_does_not_count() {
+        use Verdict::{AsExpected, Invalid, NotAsExpected};
+        for (runs, together) in [
+            (vec![], Invalid),
+            (vec![AsExpected, AsExpected], AsExpected),
+            (vec![AsExpected, Invalid], Invalid),
+            (vec![Invalid, NotAsExpected, AsExpected], NotAsExpected),
+        ] {
+            assert_eq!(Verdict::of_all(runs.into_iter()), together);
         }
     }
 

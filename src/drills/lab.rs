@@ -2,18 +2,21 @@
 //!
 //! Whatever is set here has a lease of [`LEASE_S`] that is renewed while the drill goes on, so that a lab whose
 //! drill was killed is as it was half a minute later; the roles see to that. What is set is written down first,
-//! and [`Lab::roll_back`] takes all of it back, also after an error.
+//! and [`Lab::roll_back`] takes all of it back, also after an error. A log filter is not renewed and ends by itself;
+//! what was deployed stays, for a process that runs is steady whatever its version.
 
 use std::time::Duration;
 
 use axum::http::Method;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::condition::Calibrated;
-use super::format::{Action, Load, OptionName, RoleName, Shock};
+use super::format::{Action, Experiment, LOG_S, Load, OptionName, RoleName, Shock};
 use super::prometheus::Metrics;
+use crate::control::restart::{next_version, one_after_the_other};
 use crate::http::Client;
 
 /// For how long a role keeps what a drill set, unless the drill says again that it wants it.
@@ -21,9 +24,6 @@ const LEASE_S: f64 = 30.0;
 
 /// How often it says so.
 const RENEW: Duration = Duration::from_secs(8);
-
-/// How long a process may take to end, or to be ready again.
-const RESTART_MAX: Duration = Duration::from_secs(30);
 
 /// How long it may take until all roles of a lab are scraped.
 const DISCOVER_MAX: Duration = Duration::from_secs(10);
@@ -80,6 +80,25 @@ impl LabAddresses {
         })
     }
 
+    /// Refuses a lab that is another than the drill reckons with.
+    pub(super) fn require(&self, experiment: &Experiment) -> Result<(), String> {
+        let (there, wanted) = (self.payments.len(), experiment.payments_replicas);
+        if there == usize::from(wanted) {
+            return Ok(());
+        }
+        Err(format!(
+            "{} needs a lab with --payments-replicas {wanted}, and this one has {there}",
+            experiment.id
+        ))
+    }
+
+    /// The control plane of each process that a drill acts on.
+    fn all(&self) -> impl Iterator<Item = &String> {
+        [&self.shop, &self.traffic]
+            .into_iter()
+            .chain(&self.payments)
+    }
+
     fn controls(&self, role: RoleName) -> &[String] {
         match role {
             RoleName::Shop => std::slice::from_ref(&self.shop),
@@ -98,6 +117,24 @@ struct Choices {
 struct ChoiceStatus {
     name: String,
     option: OptionName,
+}
+
+/// Whether the load has an end.
+#[derive(Debug, Deserialize)]
+struct Passing {
+    ends_in_s: Option<f64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Shocks {
+    shocks: Vec<ShockStatus>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ShockStatus {
+    name: String,
+    /// None while it is not under way.
+    values: Option<Value>,
 }
 
 /// Something that is set at a role.
@@ -140,17 +177,42 @@ impl<'a> Lab<'a> {
             .map_err(|error| format!("{method} {url} failed: {error}"))
     }
 
-    async fn get<T: serde::de::DeserializeOwned>(&self, url: &str) -> Result<T, String> {
+    async fn get<T: DeserializeOwned>(&self, url: &str) -> Result<T, String> {
         let token = self.at.token.as_deref();
         self.client.get_json(url, token).await
     }
 
+    /// Refuses a lab in which somebody else does something for a while: another drill, or a shock.
+    pub(super) async fn require_alone(&self) -> Result<(), String> {
+        let Passing { ends_in_s } = self.get(&format!("{}/load", self.at.traffic)).await?;
+        if ends_in_s.is_some() {
+            return Err("the load of this lab was set for a while: another drill goes on".into());
+        }
+        for control in self.at.all() {
+            let Shocks { shocks } = self.get(&format!("{control}/shocks")).await?;
+            if let Some(shock) = shocks.iter().find(|shock| shock.values.is_some()) {
+                return Err(format!("{} goes on in this lab already", shock.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of its choices.
+    pub(super) async fn choices(&self) -> Result<Vec<String>, String> {
+        let Choices { choices } = self.get(&format!("{}/choices", self.at.shop)).await?;
+        Ok(choices.into_iter().map(|choice| choice.name).collect())
+    }
+
+    /// What its role says of its shocks.
+    pub(super) async fn shocks<T: DeserializeOwned>(&self, role: RoleName) -> Result<T, String> {
+        let control = self.at.controls(role).first();
+        let control = control.ok_or_else(|| format!("there is no {}", role.name()))?;
+        self.get(&format!("{control}/shocks")).await
+    }
+
     /// Refuses a lab in which a choice is poor already: two causes at once prove nothing about either.
     pub(super) async fn require_all_sound(&self) -> Result<(), String> {
-        for control in [&self.at.shop, &self.at.traffic]
-            .into_iter()
-            .chain(&self.at.payments)
-        {
+        for control in self.at.all() {
             let Choices { choices } = self.get(&format!("{control}/choices")).await?;
             let poor = choices.iter().find(|one| one.option == OptionName::Poor);
             if let Some(choice) = poor {
@@ -181,7 +243,7 @@ impl<'a> Lab<'a> {
         self.hold(url, json!(load), (Method::DELETE, None)).await
     }
 
-    /// The first note about a URL says how the lab was found; the last one, what is wanted.
+    /// Of several notes about a URL the last one says what is wanted; how it is taken back is the same in all.
     async fn hold(
         &mut self,
         url: String,
@@ -205,16 +267,19 @@ impl<'a> Lab<'a> {
         self.send(Method::PUT, url, Some(&body)).await
     }
 
-    /// Renews the leases when that is due.
+    /// Renews the leases when that is due: all that can be, also if one cannot.
     pub(super) async fn renew(&mut self) -> Result<(), String> {
         if self.renewed.elapsed() < RENEW {
             return Ok(());
         }
+        let mut renewed = Ok(());
         for held in &self.held {
-            self.lease(&held.url, &held.wanted).await?;
+            renewed = renewed.and(self.lease(&held.url, &held.wanted).await);
         }
-        self.renewed = Instant::now();
-        Ok(())
+        if renewed.is_ok() {
+            self.renewed = Instant::now();
+        }
+        renewed
     }
 
     /// Begins a shock, at every replica of its role. One without an end of its own goes on until it is ended.
@@ -226,8 +291,7 @@ impl<'a> Lab<'a> {
     ) -> Result<(), String> {
         let mut wanted = json!({});
         for (name, amount) in &shock.parameters {
-            let number = amount.number(calibrated);
-            wanted[name] = json!(number.ok_or_else(|| format!("{name} was not calibrated"))?);
+            wanted[name] = json!(amount.number(calibrated)?);
         }
         for control in self.at.controls(shock.role) {
             let url = format!("{control}/shocks/{}", shock.name);
@@ -265,9 +329,20 @@ impl<'a> Lab<'a> {
                 }
                 Ok(())
             }
-            Action::Restart(role) => {
-                for control in self.at.controls(*role) {
-                    self.restart(control).await?;
+            Action::Restart(role) => self.restart(*role, None).await,
+            Action::Deploy(role) => {
+                let controls = self.at.controls(*role);
+                let first = controls.first().ok_or("there is nothing to deploy")?;
+                let version = next_version(first, self.at.token.as_deref()).await?;
+                self.restart(*role, Some(&version)).await
+            }
+            Action::Log(filters) => {
+                for (role, filter) in filters {
+                    let wanted = json!({ "filter": filter, "ttl_s": LOG_S });
+                    for control in self.at.controls(*role) {
+                        self.send(Method::PUT, &format!("{control}/log"), Some(&wanted))
+                            .await?;
+                    }
                 }
                 Ok(())
             }
@@ -282,30 +357,18 @@ impl<'a> Lab<'a> {
         }
     }
 
-    /// Asks a process to end, and waits until whoever started it has started it again.
-    async fn restart(&self, control: &str) -> Result<(), String> {
-        let how = json!({ "how": "term" });
-        self.send(Method::POST, &format!("{control}/exit"), Some(&how))
-            .await?;
-        for ready in [false, true] {
-            let deadline = Instant::now() + RESTART_MAX;
-            while self.is_ready(control).await != ready {
-                if Instant::now() > deadline {
-                    let what = if ready { "start again" } else { "end" };
-                    return Err(format!(
-                        "{control} did not {what} within {} s: is there somebody who restarts it?",
-                        RESTART_MAX.as_secs()
-                    ));
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
+    /// Restarts a role, and renews the leases at the others meanwhile: it may take longer than they last.
+    async fn restart(&mut self, role: RoleName, version: Option<&str>) -> Result<(), String> {
+        let (controls, token) = (self.at.controls(role), self.at.token.as_deref());
+        let restarted = one_after_the_other(controls, version, token, |_, _| ());
+        tokio::pin!(restarted);
+        loop {
+            tokio::select! {
+                done = &mut restarted => return done,
+                // Who is being restarted cannot be told; it has kept what it was told before.
+                () = tokio::time::sleep(RENEW) => drop(self.renew().await),
             }
         }
-        Ok(())
-    }
-
-    async fn is_ready(&self, control: &str) -> bool {
-        let url = format!("{control}/readyz");
-        self.send(Method::GET, &url, None).await.is_ok()
     }
 
     /// Takes back all that was done, the last first; what could not be taken back is said in a sentence each.

@@ -4,7 +4,8 @@
 //! runs it in a lab, and says whether it was so. Drills know a lab by its control planes only.
 //!
 //! - [`format`](mod@format): a drill's file; [`condition`]: its bounds; [`signals`]: what they are about; `parse`
-//! - [`campaign`]: runs the legs; `plan`: how long each stretch lasts; `lab`: acts on the lab, and takes back
+//! - [`campaign`]: runs the legs; `plan`: how long each stretch lasts; `lab`: acts on the lab, and takes back;
+//!   `known`: whether the lab has what the file names
 //! - `prometheus`: asks one `/api/v1` URL; [`clock`]: by which time
 //! - [`judge`]: the judgement; [`record`]: a whole run; [`report`]: a page of text; [`proof`]: the table of all
 //! - `export`: what a load tool needs to fly a drill; [`progress`]: what is told on the way
@@ -15,6 +16,7 @@ pub mod condition;
 mod export;
 pub mod format;
 pub mod judge;
+mod known;
 mod lab;
 mod parse;
 mod plan;
@@ -30,8 +32,9 @@ use std::fmt::Write;
 use std::path::Path;
 use std::sync::LazyLock;
 
-pub use campaign::{Request, run};
+pub use campaign::{Request, check, run};
 pub use clock::Clock;
+use format::Experiment;
 use format::Harm;
 pub use format::{Drill, OptionName};
 pub use judge::Verdict;
@@ -58,6 +61,7 @@ pub static DRILLS: &[(&str, &str)] = &[
     drill!("08-the-best-customer.md"),
     drill!("90-a-quiet-evening.md"),
     drill!("91-twice-as-many.md"),
+    drill!("92-a-new-version.md"),
 ];
 
 /// Every drill, read. A sentence says which file is wrong, and where.
@@ -74,7 +78,7 @@ pub fn all() -> Result<&'static [Drill], String> {
 /// The drill with this id, or in this file, so that whoever writes one can fly it at once. A sentence names those
 /// that exist.
 pub fn find(id: &str) -> Result<Cow<'static, Drill>, String> {
-    if Path::new(id).extension().is_some() {
+    if Path::new(id).extension().is_some() || id.contains('/') {
         return read(Path::new(id)).map(Cow::Owned);
     }
     let drills = all()?;
@@ -99,9 +103,14 @@ fn read(path: &Path) -> Result<Drill, String> {
 pub fn list() -> Result<String, String> {
     let mut page = String::new();
     for Drill { experiment, .. } in all()? {
+        let kind = if experiment.harm == Harm::Nobody {
+            " (a control)"
+        } else {
+            ""
+        };
         line(
             &mut page,
-            &format!("{:<20} {}", experiment.id, experiment.title),
+            &format!("{:<20} {}{kind}", experiment.id, experiment.title),
         );
     }
     Ok(page)
@@ -112,61 +121,87 @@ pub fn export() -> Result<String, String> {
     export::json(all()?)
 }
 
-/// What a learner may read before the drill; with `answer`, all of it.
+/// How much of a drill is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// What a learner may read before the drill.
+    Briefing,
+    /// So many of the hints, the vaguest first.
+    Hints(usize),
+    /// All of it.
+    Answer,
+}
+
+/// A page about a drill, which is called `name` where it was asked for.
 #[must_use]
-pub fn show(drill: &Drill, answer: bool) -> String {
-    let experiment = &drill.experiment;
-    let id = &experiment.id;
+pub fn show(drill: &Drill, name: &str, shown: Shown) -> String {
     let mut page = String::new();
-    line(&mut page, &format!("{}\n", experiment.title));
-    if !answer {
-        line(&mut page, &format!("{}\n", drill.briefing()));
-        let (what, flights): (_, &[_]) = if experiment.harm == Harm::Nobody {
-            ("To run it:\n", &["--option sound"])
-        } else {
-            (
-                "To run it, with the poor option, with the sound one, and with the cure applied on the way:\n",
-                &["--option poor", "--option sound", "--option poor --fix"],
-            )
-        };
-        line(&mut page, what);
-        for options in flights {
-            line(
-                &mut page,
-                &format!("    firedrill drill run {id} {options}"),
-            );
-        }
-        let hints = experiment.hints.len();
-        line(
-            &mut page,
-            &format!("\n{hints} hints and the whole lesson: firedrill drill show {id} --answer"),
-        );
-        return page;
+    line(&mut page, &format!("{}\n", drill.experiment.title));
+    match shown {
+        Shown::Briefing => brief(&mut page, drill, name),
+        Shown::Hints(most) => hints(&mut page, &drill.experiment, most),
+        Shown::Answer => answer(&mut page, drill),
     }
-    line(&mut page, &format!("{}\n\nHints\n", drill.body));
-    for (number, hint) in (1..).zip(&experiment.hints) {
-        line(&mut page, &format!("{number}. {hint}"));
+    page
+}
+
+fn brief(page: &mut String, drill: &Drill, name: &str) {
+    let experiment = &drill.experiment;
+    line(page, &format!("{}\n", drill.briefing()));
+    let (what, flights): (_, &[_]) = if experiment.harm == Harm::Nobody {
+        ("To run it:\n", &[""])
+    } else {
+        (
+            "To run it, with the poor option, with the sound one, and with the cure applied on the way:\n",
+            &[" --option poor", " --option sound", " --option poor --fix"],
+        )
+    };
+    line(page, what);
+    for options in flights {
+        line(page, &format!("    firedrill drill run {name}{options}"));
+    }
+    let hints = experiment.hints.len();
+    if hints > 0 {
+        line(
+            page,
+            &format!("\nThe first of {hints} hints: firedrill drill show {name} --hints 1"),
+        );
+    }
+    line(
+        page,
+        &format!("The whole lesson: firedrill drill show {name} --answer"),
+    );
+}
+
+fn hints(page: &mut String, experiment: &Experiment, most: usize) {
+    for (number, hint) in (1..=most).zip(&experiment.hints) {
+        line(page, &format!("{number}. {hint}"));
+    }
+}
+
+fn answer(page: &mut String, drill: &Drill) {
+    let experiment = &drill.experiment;
+    line(page, &drill.body);
+    if !experiment.hints.is_empty() {
+        line(page, "\nHints\n");
+        hints(page, experiment, experiment.hints.len());
     }
     if let Some(cause) = &experiment.answer {
-        line(&mut page, "\nThe answer\n");
-        line(&mut page, &format!("- where: {}", cause.component));
-        line(&mut page, &format!("- what: {}", cause.mechanism));
-        line(&mut page, &format!("- set off by: {}", cause.trigger));
-        line(
-            &mut page,
-            &format!("- kept going by: {}", cause.sustained_by),
-        );
+        line(page, "\nThe answer\n");
+        line(page, &format!("- where: {}", cause.component));
+        line(page, &format!("- what: {}", cause.mechanism));
+        line(page, &format!("- set off by: {}", cause.trigger));
+        line(page, &format!("- kept going by: {}", cause.sustained_by));
     }
     for fix in &experiment.fix {
-        line(&mut page, &format!("- cured by: {fix}"));
+        line(page, &format!("- cured by: {fix}"));
     }
     for reject in &experiment.reject {
         line(
-            &mut page,
+            page,
             &format!("- not cured by: {}. {}", reject.action, reject.why),
         );
     }
-    page
 }
 
 fn line(page: &mut String, text: &str) {
@@ -219,7 +254,7 @@ mod tests {
     #[test]
     fn what_is_shown_before_a_drill_gives_nothing_away() {
         for drill in all().unwrap() {
-            let page = show(drill, false);
+            let page = show(drill, &drill.experiment.id, Shown::Briefing);
             // Orders are what the shop is about.
             let words = drill.experiment.poor.keys();
             let words = words.flat_map(|choice| choice.split('_'));
@@ -233,7 +268,10 @@ mod tests {
             }
             assert!(!page.contains("## "));
             if let Some(answer) = &drill.experiment.answer {
-                assert!(show(drill, true).contains(&answer.mechanism));
+                let whole = show(drill, &drill.experiment.id, Shown::Answer);
+                assert!(whole.contains(&answer.mechanism));
+                let first = show(drill, "", Shown::Hints(1));
+                assert!(first.contains("1. ") && !first.contains("2. "));
             }
         }
     }

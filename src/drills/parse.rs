@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use super::condition::{Amount, Anchor, Condition, Journey};
-use super::format::{Drill, Experiment, Harm, HarmBounds};
+use super::format::{Action, Drill, Experiment, Harm, HarmBounds, OptionName, Outage};
 use super::signals::SIGNALS;
 
 impl Experiment {
@@ -18,7 +18,7 @@ impl Experiment {
     }
 
     /// Every signal that is asked for, with its journey.
-    fn asked(&self) -> impl Iterator<Item = (&str, Option<Journey>)> {
+    pub(super) fn asked(&self) -> impl Iterator<Item = (&str, Option<Journey>)> {
         let conditions = self.conditions();
         let conditions = conditions.map(|one| (one.signal.as_str(), one.journey));
         let headline = self.headline.iter();
@@ -33,7 +33,7 @@ impl Drill {
         let (front, body) = opening
             .and_then(|rest| rest.split_once("\n---\n"))
             .ok_or_else(|| {
-                format!("{file} line 1: a drill begins with front matter between two lines of ---")
+                format!("{file} line 1: a drill begins with front matter between two lines of ---, then comes the lesson")
             })?;
         // The empty first line stands for the opening ---, so that line numbers are those of the file.
         let experiment = read_yaml(file, &format!("\n{front}\n"))?;
@@ -69,10 +69,25 @@ impl Drill {
                 "load",
                 "must have a rate above 0",
             ),
+            (
+                experiment.load.mix.values().all(|part| *part == 0),
+                "load",
+                "must have a journey in its mix",
+            ),
+            (
+                // As many as `firedrill up` can start.
+                !(1..=3).contains(&experiment.payments_replicas),
+                "payments_replicas",
+                "must be 1 to 3",
+            ),
         ];
         let faults = faults
             .into_iter()
             .chain(shock_faults(experiment))
+            .chain(meanwhile_faults(experiment))
+            .chain(signal_faults(experiment))
+            .chain(option_faults(experiment))
+            .chain(length_faults(experiment))
             .chain(window_faults(experiment))
             .chain(control_faults(experiment));
         let mut wrong = faults.filter(|(wrong, ..)| *wrong);
@@ -161,7 +176,7 @@ impl std::fmt::Display for Place {
 /// Whether something is wrong, with which field, and what must be.
 type Fault = (bool, &'static str, &'static str);
 
-fn shock_faults(experiment: &Experiment) -> [Fault; 2] {
+fn shock_faults(experiment: &Experiment) -> [Fault; 3] {
     let shocks = &experiment.shock;
     let control = experiment.harm == Harm::Nobody;
     let first = shocks.iter().any(|shock| shock.at_s <= 0.0);
@@ -178,10 +193,100 @@ fn shock_faults(experiment: &Experiment) -> [Fault; 2] {
             "shock",
             "must have no at_s below 0 and no ttl_s of 0 or below",
         ),
+        (
+            experiment.outage != Outage::Lasts && shocks.iter().any(|shock| shock.at_s > 0.0),
+            "shock",
+            "must have no at_s above 0 where the outage ends with it: all of it goes on while cures are tried",
+        ),
     ]
 }
 
-fn window_faults(experiment: &Experiment) -> [Fault; 4] {
+/// What is done meanwhile is not taken back, so it must end by itself or change nothing that a later leg is about.
+fn meanwhile_faults(experiment: &Experiment) -> [Fault; 2] {
+    let meanwhile = &experiment.meanwhile;
+    let harmless = |action: &Action| {
+        matches!(
+            action,
+            Action::Log(_) | Action::Restart(_) | Action::Deploy(_)
+        )
+    };
+    [
+        (
+            meanwhile.iter().any(|one| one.at_s < 0.0),
+            "meanwhile",
+            "must have no at_s below 0",
+        ),
+        (
+            !meanwhile.iter().all(|one| harmless(&one.action)),
+            "meanwhile",
+            "may do log, restart and deploy only",
+        ),
+    ]
+}
+
+/// The longest that anything may take, in seconds.
+const LONGEST_S: f64 = 3600.0;
+
+fn option_faults(experiment: &Experiment) -> [Fault; 2] {
+    let sound = |action: &Action| match action {
+        Action::Choice(options) => options.values().all(|one| *one == OptionName::Sound),
+        _ => true,
+    };
+    [
+        (
+            experiment.poor.values().any(|one| *one != OptionName::Poor),
+            "poor",
+            "must name poor options: in the sound leg they are sound",
+        ),
+        (
+            !experiment.fix.iter().all(sound),
+            "fix",
+            "must set choices to sound",
+        ),
+    ]
+}
+
+fn length_faults(experiment: &Experiment) -> [Fault; 4] {
+    let long = |seconds: f64| !(seconds > 0.0 && seconds <= LONGEST_S);
+    let shocks = experiment.shock.iter();
+    let alerts = &experiment.alerts;
+    let between = "must have times above 0 and up to 3600 s";
+    [
+        (
+            shocks
+                .clone()
+                .any(|one| long(one.ttl_s) || long(one.at_s + 1.0)),
+            "shock",
+            between,
+        ),
+        (
+            experiment.meanwhile.iter().any(|one| long(one.at_s + 1.0)),
+            "meanwhile",
+            between,
+        ),
+        (
+            long(alerts.cleared_within_s) || alerts.expected.iter().any(|one| long(one.within_s)),
+            "alerts",
+            between,
+        ),
+        (
+            matches!(experiment.outage, Outage::WhileShock(onset_s) if long(onset_s)),
+            "outage",
+            between,
+        ),
+    ]
+}
+
+fn signal_faults(experiment: &Experiment) -> [Fault; 1] {
+    let unasked = |name: &str| !experiment.asked().any(|(asked, _)| asked == name);
+    [(
+        experiment.signals.keys().any(|name| unasked(name)),
+        "signals",
+        "must have none that no condition and no headline asks for",
+    )]
+}
+
+fn window_faults(experiment: &Experiment) -> [Fault; 6] {
     let has = |conditions: &[Condition], anchor| {
         conditions
             .iter()
@@ -193,6 +298,8 @@ fn window_faults(experiment: &Experiment) -> [Fault; 4] {
     let bounds = &experiment.harm_bounds;
     let mut legs = [&bounds.poor, &bounds.fixed].into_iter().flatten();
     let poor = bounds.poor.iter().flat_map(|leg| &leg.must);
+    let mut fixed = bounds.fixed.iter().flat_map(|leg| &leg.must);
+    let mut early = experiment.steady.iter().flat_map(Condition::amounts);
     let mut before_fix = poor.chain(&bounds.sound.must);
     [
         (
@@ -214,6 +321,16 @@ fn window_faults(experiment: &Experiment) -> [Fault; 4] {
             before_fix.any(|condition| condition.window.anchor == Anchor::Fix),
             "harm_bounds",
             "may have since_fix_s under fixed only",
+        ),
+        (
+            fixed.any(|condition| condition.window.anchor != Anchor::Fix),
+            "harm_bounds",
+            "must have since_fix_s under fixed",
+        ),
+        (
+            early.any(|amount| amount.of().is_some()),
+            "steady",
+            "cannot have amounts of what is calibrated, for that is done afterwards",
         ),
     ]
 }
@@ -280,7 +397,7 @@ fn read_yaml(file: &str, yaml: &str) -> Result<Experiment, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::format::{OptionName, RoleName};
+    use super::super::format::RoleName;
     use super::*;
 
     const TEXT: &str = "---
@@ -318,7 +435,7 @@ The lesson.
     fn a_file_is_read_whole() {
         let drill = Drill::parse("07-a-test.md", TEXT).unwrap();
         assert_eq!(drill.experiment.poor["retries"], OptionName::Poor);
-        assert_eq!(drill.experiment.load.mix["order"], 30);
+        assert_eq!(drill.experiment.load.mix[&Journey::Order], 30);
         assert_eq!(drill.experiment.shock[0].role, RoleName::Traffic);
         assert_eq!(drill.experiment.steady[0].min, Some(Amount::Fixed(0.99)));
         assert_eq!(drill.briefing(), "The briefing.");
@@ -363,14 +480,59 @@ The lesson.
                 "line 10: steady",
             ),
             ("at_s: 0", "at_s: 1", "line 8: shock"),
+            ("browse: 70", "brows: 70", "line 7: load.mix"),
             ("title: A test", "title: [A test", "line "),
             ("---\nschema", "schema", "line 1:"),
         ] {
-            assert!(TEXT.contains(from), "{from}");
-            let error = Drill::parse("07-a-test.md", &TEXT.replacen(from, to, 1)).unwrap_err();
-            assert!(error.starts_with("07-a-test.md line "), "{error}");
-            assert!(error.contains(expected), "{to}: {error}");
-            assert!(!error.contains('\n'), "{error}");
+            refused(from, to, expected);
         }
+    }
+
+    #[test]
+    fn what_no_campaign_could_do_is_refused() {
+        for (from, to, expected) in [
+            (
+                "harm: users",
+                "harm: users\nmeanwhile: [{at_s: 1, do: {rate: 5}}]",
+                "line 6: meanwhile may do",
+            ),
+            (
+                "since_fix_s: [15, 30]",
+                "since_shock_end_s: [15, 30]",
+                "line 14: harm_bounds must have since_fix_s",
+            ),
+            (
+                "harm: users",
+                "harm: users\nsignals: {mine: {says: It is mine., expr: a}}",
+                "line 6: signals",
+            ),
+            (
+                "ttl_s: 4}",
+                "ttl_s: 4}\n  - {at_s: 2, role: traffic, name: surge, ttl_s: 4}\noutage: {while_shock: 9}",
+                "line 8: shock must have no at_s above 0",
+            ),
+            ("ttl_s: 4", "ttl_s: .inf", "line 8: shock"),
+            ("within_s: 20", "within_s: -20", "line 21: alerts"),
+            ("{retries: poor}", "{retries: sound}", "line 6: poor must"),
+            (
+                "[{choice: {retries: sound}}]",
+                "[{choice: {retries: poor}}]",
+                "line 19: fix must",
+            ),
+            ("[-15, 0]", "[.nan, 0]", "line 11: steady[0]"),
+            ("min: 0.99", "min: 0.99, max: 0.5", "line 11: steady[0]"),
+            ("browse: 70, order: 30", "", "line 7: load must"),
+        ] {
+            refused(from, to, expected);
+        }
+    }
+
+    /// Fails unless the drill with this changed is refused with these words.
+    fn refused(from: &str, to: &str, expected: &str) {
+        assert!(TEXT.contains(from), "{from}");
+        let error = Drill::parse("07-a-test.md", &TEXT.replacen(from, to, 1)).unwrap_err();
+        assert!(error.starts_with("07-a-test.md line "), "{error}");
+        assert!(error.contains(expected), "{to}: {error}");
+        assert!(!error.contains('\n'), "{error}");
     }
 }

@@ -19,31 +19,30 @@ pub struct Progress {
 #[derive(Debug)]
 pub struct Meter<W> {
     out: W,
-    terminal: bool,
+    /// How wide its line is; none where there is no terminal.
+    width: Option<usize>,
     phase: String,
 }
-
-/// One column less than a terminal has, or some of them wrap.
-const WIDTH: usize = 79;
 
 /// The cells of the bar.
 const CELLS: usize = 16;
 
 impl<W: Write> Meter<W> {
-    /// Writes to `out`, which is a terminal or not.
-    pub fn new(out: W, terminal: bool) -> Self {
+    /// Writes to `out`, which is a terminal with so many columns, or none.
+    pub fn new(out: W, columns: Option<usize>) -> Self {
         Self {
             out,
-            terminal,
+            // One less, or some terminals wrap.
+            width: columns.map(|columns| columns.saturating_sub(1)),
             phase: String::new(),
         }
     }
 
     /// Shows how far the run is. Nobody is left to tell when the output is gone, so a failure is no error.
     pub fn show(&mut self, progress: &Progress) {
-        if self.terminal {
+        if let Some(width) = self.width {
             let line = line(progress);
-            drop(write!(self.out, "\r{line:<WIDTH$.WIDTH$}"));
+            drop(write!(self.out, "\r{line:<width$.width$}"));
             drop(self.out.flush());
         } else if self.phase != progress.phase {
             let left_s = progress.left_s;
@@ -58,8 +57,8 @@ impl<W: Write> Meter<W> {
 
     /// Clears the line that changes.
     pub fn finish(&mut self) {
-        if self.terminal && !self.phase.is_empty() {
-            drop(write!(self.out, "\r{:WIDTH$}\r", ""));
+        if let Some(width) = self.width.filter(|_| !self.phase.is_empty()) {
+            drop(write!(self.out, "\r{:width$}\r", ""));
             drop(self.out.flush());
         }
     }
@@ -85,9 +84,9 @@ fn line(progress: &Progress) -> String {
 mod tests {
     use super::*;
 
-    fn shown(terminal: bool) -> String {
+    fn shown(columns: Option<usize>) -> String {
         let mut out = Vec::new();
-        let mut meter = Meter::new(&mut out, terminal);
+        let mut meter = Meter::new(&mut out, columns);
         for (phase, left_s) in [
             ("poor: steady", 90.0),
             ("poor: steady", 89.0),
@@ -106,17 +105,20 @@ mod tests {
 
     #[test]
     fn a_terminal_gets_one_line_that_changes() {
-        let text = shown(true);
+        let text = shown(Some(80));
         assert!(!text.contains('\n'));
         let line = "[########........] poor: shock              4 s  150/s asked, 20/s good";
         assert!(text.contains(line), "{text:?}");
-        assert!(text.split('\r').all(|line| line.len() <= WIDTH));
+        for columns in [80, 60, 5] {
+            let text = shown(Some(columns));
+            assert!(text.split('\r').all(|line| line.len() < columns));
+        }
     }
 
     #[test]
     fn a_file_gets_a_line_a_phase() {
         assert_eq!(
-            shown(false),
+            shown(None),
             "poor: steady: up to 90 s\npoor: shock: up to 4 s\n"
         );
     }

@@ -99,6 +99,21 @@ struct ActiveTarget {
     scrape_url: String,
 }
 
+#[derive(Debug, Deserialize)]
+struct Rules {
+    groups: Vec<Group>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Group {
+    rules: Vec<Rule>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Rule {
+    name: String,
+}
+
 impl Metrics {
     /// Asks at this base URL (`http://127.0.0.1:9090`).
     pub(super) fn new(base: &str, token: Option<&str>) -> Self {
@@ -111,7 +126,17 @@ impl Metrics {
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {
         let url = format!("{}/api/v1/{path}", self.base);
-        let answer: Success<T> = self.client.get_json(&url, self.token.as_deref()).await?;
+        let answer = self.client.get_json(&url, self.token.as_deref()).await;
+        let answer: Success<T> = answer.map_err(|error| {
+            let shut = error.contains(" 401 ");
+            let hint = if shut { ": is --token the lab's?" } else { "" };
+            let where_ = if error.contains(&self.base) {
+                String::new()
+            } else {
+                format!("{url}: ")
+            };
+            format!("{where_}{error}{hint}")
+        })?;
         Ok(answer.data)
     }
 
@@ -121,7 +146,10 @@ impl Metrics {
         let text = |key: &str| info.get(key).and_then(serde_json::Value::as_str);
         let (revision, version) = (text("revision"), text("version").unwrap_or_default());
         let own = revision.filter(|revision| revision.starts_with("firedrill "));
-        Ok(own.map_or_else(|| format!("prometheus {version}"), str::to_owned))
+        Ok(own.map_or_else(
+            || format!("prometheus {version}").trim_end().to_owned(),
+            str::to_owned,
+        ))
     }
 
     /// The one number that `expr` brings at `at_s`; none if it brings nothing, or no number.
@@ -165,6 +193,16 @@ impl Metrics {
                 })
             });
         Ok(firing.collect())
+    }
+
+    /// The names of the alerts that somebody evaluates there.
+    pub(super) async fn alert_names(&self) -> Result<Vec<String>, String> {
+        let Rules { groups } = self.get("rules?type=alert").await?;
+        let rules = groups.into_iter().flat_map(|group| group.rules);
+        let mut names: Vec<_> = rules.map(|rule| rule.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
     }
 
     /// The processes that are scraped, by the role that their label says.

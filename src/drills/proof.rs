@@ -18,11 +18,10 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// The worst of its records.
+    /// What its records say together.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        let verdicts = self.records.iter().map(|record| record.verdict);
-        verdicts.max().unwrap_or(Verdict::Invalid)
+        Verdict::of_all(self.records.iter().map(|record| record.verdict))
     }
 
     /// How long it took, in seconds.

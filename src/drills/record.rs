@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::condition::{Calibrated, Marks};
-use super::format::{Drill, Harm, Headline};
+use super::format::{Drill, Harm, Headline, Load, Meanwhile, Shock};
 use super::judge::{Check, Verdict, verdict};
 use super::prometheus::Firing;
 
@@ -68,6 +68,12 @@ pub struct Record {
     pub reasons: Vec<String>,
     /// What the file expects of the legs that were run, in words.
     pub expected: Vec<String>,
+    /// What users did all the time.
+    pub load: Load,
+    /// What the world did.
+    pub shock: Vec<Shock>,
+    /// What operators did meanwhile.
+    pub meanwhile: Vec<Meanwhile>,
     /// What was measured of this machine.
     pub calibrated: Calibrated,
     /// The headline's signals.
@@ -98,6 +104,9 @@ impl Record {
             verdict: Verdict::Invalid,
             reasons: Vec::new(),
             expected: Vec::new(),
+            load: experiment.load.clone(),
+            shock: experiment.shock.clone(),
+            meanwhile: experiment.meanwhile.clone(),
             calibrated: Calibrated::new(),
             headline: experiment.headline.clone(),
             columns: experiment

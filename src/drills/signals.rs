@@ -1,6 +1,6 @@
 //! What can be measured: PromQL, so that whoever doubts a verdict can ask the same of any Prometheus.
 //!
-//! These are the signals that more than one drill needs; a drill adds its own under `signals`. In each,
+//! These are the signals that any drill may need; what only one can need it adds under `signals`. In each,
 //! `$window` stands for the length of the stretch that is judged, and `$journey` for a journey of the users.
 
 use std::borrow::Cow;
@@ -24,8 +24,9 @@ pub static SIGNALS: &[Signal<'static>] = &[
     Signal {
         name: "goodput_ratio",
         says: "share of good answers",
+        // Of those that ended: each does, for users give up.
         expr: r#"sum(increase(firedrill_journey_duration_seconds_count{journey="$journey",outcome="good"}[$window]))
-            / sum(increase(firedrill_journey_arrivals_total{journey="$journey"}[$window]))"#,
+            / sum(increase(firedrill_journey_duration_seconds_count{journey="$journey"}[$window]))"#,
     },
     Signal {
         name: "offered_per_s",
@@ -85,9 +86,9 @@ pub static SIGNALS: &[Signal<'static>] = &[
         expr: r#"sum(avg_over_time(firedrill_queue_depth{queue="bank"}[$window]))"#,
     },
     Signal {
-        name: "bank_unclaimed_per_s",
-        says: "answers nobody waited for a second",
-        expr: "sum(rate(firedrill_bank_answers_unclaimed_total[$window]))",
+        name: "pool_waiting",
+        says: "requests that wait for a connection",
+        expr: r#"sum(avg_over_time(db_client_connection_pending_requests{role="shop"}[$window]))"#,
     },
 ];
 
@@ -141,6 +142,15 @@ impl Experiment {
             };
             (name.as_str(), signal.ask(None, CALIBRATE_S))
         })
+    }
+
+    /// Each question that the drill asks, over so many seconds, under the name of its signal.
+    pub(super) fn questions(&self, length_s: f64) -> impl Iterator<Item = (&str, String)> {
+        let asked = self.asked().filter_map(move |(name, journey)| {
+            let signal = self.signal(name)?;
+            Some((name, signal.ask(journey, length_s)))
+        });
+        asked.chain(self.calibrations())
     }
 
     /// What a condition measures, in words.

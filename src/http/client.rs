@@ -175,7 +175,16 @@ impl Client {
                 .unwrap_or_default();
             format!("{}{allowed}", problem.detail)
         });
-        Err(said.unwrap_or_else(|_| format!("{url} answered {}", answer.status)))
+        Err(said.unwrap_or_else(|_| {
+            // As a Prometheus says it.
+            let body = answer.json::<serde_json::Value>().unwrap_or_default();
+            let why = body["error"].as_str().map(|why| format!(": {why}"));
+            format!(
+                "{url} answered {}{}",
+                answer.status,
+                why.unwrap_or_default()
+            )
+        }))
     }
 }
 

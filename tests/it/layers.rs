@@ -22,7 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "traffic",
         &["control", "choices", "store", "http", "telemetry"],
     ),
-    ("drills", &["http"]),
+    ("drills", &["control", "http"]),
     ("rules", &["judge"]),
     ("judge", &["http", "telemetry"]),
     ("up", &["control", "http"]),

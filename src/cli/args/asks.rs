@@ -95,14 +95,17 @@ pub(in crate::cli) enum DrillCommand {
     Show {
         /// The drill's id, or its file.
         id: String,
+        /// The first N of its hints, from vague to plain, and not the briefing.
+        #[arg(long, value_name = "N", conflicts_with = "answer")]
+        hints: Option<usize>,
         /// The lesson too, with the answer.
         #[arg(long)]
         answer: bool,
     },
     /// All drills as JSON, for load tools; `loadtest/drills.json` is this.
     Export,
-    /// Fly one leg of a drill. Exit code 0: it went as the drill says; 1: it did not; 3: this machine was too
-    /// slow to tell.
+    /// Fly one leg of a drill. Exit code 0: it went as the drill says; 1: it did not; 2: it was not flown to its end;
+    /// 3: this machine was too slow to tell, or something was not measured.
     Run(DrillRunArgs),
     /// Prove drills: every leg of each, by machine. Exit codes as those of run; the worst counts.
     Verify(DrillVerifyArgs),
@@ -114,9 +117,9 @@ pub(in crate::cli) enum DrillCommand {
 pub(in crate::cli) struct DrillRunArgs {
     /// The drill's id, or its file.
     pub(in crate::cli) id: String,
-    /// The option of the choice that meets the shock: poor or sound.
-    #[arg(long, default_value = "poor")]
-    pub(in crate::cli) option: String,
+    /// The option of the choice that meets the shock: poor or sound. By default poor; of a control sound.
+    #[arg(long)]
+    pub(in crate::cli) option: Option<String>,
     /// Apply the fix while the outage lasts, and watch the recovery.
     #[arg(long)]
     pub(in crate::cli) fix: bool,

@@ -11,10 +11,11 @@ use tokio_util::sync::CancellationToken;
 use super::args::{Common, DrillArgs, DrillCommand, DrillProofArgs, DrillRunArgs, DrillVerifyArgs};
 use super::{print, say, small_runtime};
 use crate::control::lifecycle::watch_for_stop;
+use crate::drills::format::Harm;
 use crate::drills::progress::Meter;
 use crate::drills::{
-    self, Clock, Drill, LabAddresses, Legs, OptionName, Proof, Record, Request, Verdict, proof,
-    report,
+    self, Clock, Drill, LabAddresses, Legs, OptionName, Proof, Record, Request, Shown, Verdict,
+    proof, report,
 };
 use crate::http::client::base_url;
 use own_lab::OwnLab;
@@ -23,7 +24,14 @@ use own_lab::OwnLab;
 pub(super) fn run(args: DrillArgs, common: &Common) -> Result<u8, String> {
     match args.command {
         DrillCommand::List => print(&drills::list()?),
-        DrillCommand::Show { id, answer } => print(&drills::show(&*drills::find(&id)?, answer)),
+        DrillCommand::Show { id, hints, answer } => {
+            let shown = match (hints, answer) {
+                (Some(most), _) => Shown::Hints(most),
+                (None, true) => Shown::Answer,
+                (None, false) => Shown::Briefing,
+            };
+            print(&drills::show(&*drills::find(&id)?, &id, shown));
+        }
         DrillCommand::Export => print(&drills::export()?),
         DrillCommand::Run(args) => return run_one(&args, common),
         DrillCommand::Verify(args) => return verify(&args, common),
@@ -34,7 +42,12 @@ pub(super) fn run(args: DrillArgs, common: &Common) -> Result<u8, String> {
 
 fn run_one(args: &DrillRunArgs, common: &Common) -> Result<u8, String> {
     let drill = drills::find(&args.id)?;
-    let option: OptionName = args.option.parse()?;
+    refuse_seeds(args.prometheus.as_deref(), args.seed, 1)?;
+    let option = match &args.option {
+        Some(option) => option.parse()?,
+        None if drill.experiment.harm == Harm::Nobody => OptionName::Sound,
+        None => OptionName::Poor,
+    };
     let legs = Legs::One {
         option,
         fix: args.fix,
@@ -58,45 +71,59 @@ fn verify(args: &DrillVerifyArgs, common: &Common) -> Result<u8, String> {
         let found = args.names.iter().map(|name| drills::find(name));
         found.collect::<Result<_, _>>()?
     };
-    if args.prometheus.is_some() && args.seeds > 1 {
+    refuse_seeds(args.prometheus.as_deref(), args.seed, args.seeds)?;
+    if let Some(dir) = &args.record {
+        // Before an hour of flights is lost for it.
+        std::fs::create_dir_all(dir)
+            .map_err(|error| format!("--record {} cannot be written: {error}", dir.display()))?;
+    }
+    let flight = Flight::new(args.prometheus.as_deref(), args.sabotage, common)?;
+    let mut proofs = Vec::new();
+    let mut failed = None;
+    for (number, drill) in (1..).zip(&drills) {
+        say(&format!(
+            "{} ({number} of {})",
+            drill.experiment.id,
+            drills.len()
+        ));
+        let mut proof = Proof {
+            drill: drill.experiment.id.clone(),
+            records: Vec::new(),
+        };
+        failed = flight.prove(drill, args, &mut proof).err();
+        if !proof.records.is_empty() {
+            let written = args.record.as_ref().map(|dir| write(dir, &proof));
+            failed = failed.or(written.and_then(Result::err));
+            proofs.push(proof);
+        }
+        if failed.is_some() {
+            break;
+        }
+    }
+    // What was proved before something went wrong is not lost.
+    if args.json {
+        print(&json(&proofs)?);
+    } else if !proofs.is_empty() {
+        print(&proof::table(drills.iter().map(AsRef::as_ref), &proofs));
+    }
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(exit_code(Verdict::of_all(
+            proofs.iter().map(Proof::verdict),
+        ))),
+    }
+}
+
+/// Refuses what would be ignored.
+fn refuse_seeds(prometheus: Option<&str>, seed: Option<u64>, seeds: u32) -> Result<(), String> {
+    if prometheus.is_some() && (seeds > 1 || seed.is_some()) {
         return Err(
-            "--seeds: the users of a running lab have the seed that they were started with, so \
-             it cannot be above 1 with --prometheus"
+            "the users of a running lab have the seed that they were started with, so --seed and \
+             --seeds cannot be set with --prometheus"
                 .into(),
         );
     }
-    let flight = Flight::new(args.prometheus.as_deref(), args.sabotage, common)?;
-    let base = args.seed.unwrap_or_else(|| fastrand::u64(..));
-    let mut proofs = Vec::new();
-    for (number, drill) in (1..).zip(&drills) {
-        let id = &drill.experiment.id;
-        let mut records = Vec::new();
-        for nth in 0..args.seeds {
-            let seed = base.wrapping_add(u64::from(nth));
-            say(&format!("{id} ({number} of {}), seed {seed}", drills.len()));
-            let legs = if nth == 0 { Legs::All } else { Legs::Both };
-            let record = flight.fly(drill, legs, seed)?;
-            if !args.json {
-                print(&report::text(&record));
-            }
-            records.push(record);
-        }
-        let proof = Proof {
-            drill: id.clone(),
-            records,
-        };
-        if let Some(dir) = &args.record {
-            write(dir, &proof)?;
-        }
-        proofs.push(proof);
-    }
-    if args.json {
-        print(&json(&proofs)?);
-    } else {
-        print(&proof::table(drills.iter().map(AsRef::as_ref), &proofs));
-    }
-    let codes = proofs.iter().map(|proof| exit_code(proof.verdict()));
-    Ok(codes.max().unwrap_or_default())
+    Ok(())
 }
 
 fn proof_table(args: &DrillProofArgs) -> Result<String, String> {
@@ -158,16 +185,39 @@ impl<'a> Flight<'a> {
         })
     }
 
+    /// One run for each seed: the first has every leg, the others the sound and the poor one.
+    fn prove(
+        &self,
+        drill: &Drill,
+        args: &DrillVerifyArgs,
+        proof: &mut Proof,
+    ) -> Result<(), String> {
+        let base = args.seed.unwrap_or_else(|| fastrand::u64(..));
+        for nth in 0..args.seeds {
+            let seed = base.wrapping_add(u64::from(nth));
+            let legs = if nth == 0 { Legs::All } else { Legs::Both };
+            let record = self.fly(drill, legs, seed)?;
+            if !args.json {
+                print(&report::text(&record));
+            }
+            proof.records.push(record);
+        }
+        Ok(())
+    }
+
     fn fly(&self, drill: &Drill, legs: Legs, seed: u64) -> Result<Record, String> {
+        drills::check(drill, legs)?;
         let token = self.common.token.as_deref();
         if let Some(url) = &self.prometheus {
             let discovered = LabAddresses::discover(url, token);
             let addresses = self.runtime.block_on(discovered)?;
             return self.run(drill, legs, None, &addresses);
         }
-        let lab = OwnLab::start(drill, seed, self.common)?;
+        let lab = OwnLab::start(drill, seed, self.common, &self.stop)?;
         let page = &lab.addresses.metrics;
-        say(&format!("A lab of its own runs; watch it at {page}"));
+        say(&format!(
+            "A lab of its own runs, with seed {seed}; watch it at {page}"
+        ));
         self.run(drill, legs, Some(seed), &lab.addresses)
     }
 
@@ -186,7 +236,12 @@ impl<'a> Flight<'a> {
             sabotage: self.sabotage,
             clock: Clock::wall(),
         };
-        let mut meter = Meter::new(std::io::stderr(), std::io::stderr().is_terminal());
+        // What cannot be asked is taken to be an ordinary window.
+        let size = rustix::termios::tcgetwinsize(std::io::stderr());
+        let columns = size.map_or(0, |size| size.ws_col.into());
+        let columns = if columns == 0 { 80 } else { columns };
+        let terminal = std::io::stderr().is_terminal();
+        let mut meter = Meter::new(std::io::stderr(), terminal.then_some(columns));
         let run = drills::run(request, addresses, &self.stop, |progress| {
             meter.show(progress);
         });

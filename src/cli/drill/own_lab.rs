@@ -8,8 +8,10 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
 
 use crate::cli::args::Common;
 use crate::cli::{labs, own_binary};
@@ -20,8 +22,11 @@ use crate::drills::{Drill, LabAddresses};
 /// How long a fresh lab may take to be ready.
 const READY_MAX: Duration = Duration::from_secs(90);
 
-/// The processes of a lab that a drill runs in: one of each role.
-const PROCESSES: usize = 4;
+/// How often it is looked whether somebody wants to stop.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The processes of a lab beside payments: users, shop, console.
+const OTHERS: usize = 3;
 
 /// A lab that ends, and whose files go, when this is dropped.
 pub(super) struct OwnLab {
@@ -31,14 +36,19 @@ pub(super) struct OwnLab {
 }
 
 impl OwnLab {
-    pub(super) fn start(drill: &Drill, seed: u64, common: &Common) -> Result<Self, String> {
+    pub(super) fn start(
+        drill: &Drill,
+        seed: u64,
+        common: &Common,
+        stop: &CancellationToken,
+    ) -> Result<Self, String> {
         let dir = labs::default_dir()?.with_file_name(format!("{DIR}{}", std::process::id()));
         sweep(&dir);
         std::fs::create_dir_all(&dir)
             .map_err(|error| format!("the directory {} cannot be made: {error}", dir.display()))?;
         let log = dir.join("up.log");
         let in_words = |error: std::io::Error| format!("the lab cannot start: {error}");
-        let mut up = up_command(drill, seed, common, &dir)?
+        let up = up_command(drill, seed, common, &dir)?
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(&log).map_err(in_words)?)
@@ -46,17 +56,17 @@ impl OwnLab {
             .process_group(0)
             .spawn()
             .map_err(in_words)?;
-        let ready = wait_until_ready(&mut up);
-        let lab = Lab::read(&dir)?.unwrap_or_default();
-        let own = Self {
+        let mut own = Self {
             up,
-            addresses: addresses(&lab, common),
+            addresses: addresses(&Lab::default(), common),
             dir,
         };
-        match ready {
-            Ok(()) => Ok(own),
-            Err(sentence) => Err(last_sentence(&log).unwrap_or(sentence)),
-        }
+        let processes = OTHERS + usize::from(drill.experiment.payments_replicas);
+        wait_until_ready(&mut own.up, processes, stop)
+            .map_err(|sentence| last_sentence(&log).unwrap_or(sentence))?;
+        let lab = Lab::read(&own.dir)?.unwrap_or_default();
+        own.addresses = addresses(&lab, common);
+        Ok(own)
     }
 }
 
@@ -88,16 +98,20 @@ fn up_command(drill: &Drill, seed: u64, common: &Common, dir: &Path) -> Result<C
             command.env_remove(name);
         }
     }
-    let rate = drill.experiment.load.rate.to_string();
+    let experiment = &drill.experiment;
+    let settings = [
+        ("--log", common.log.clone()),
+        ("--rate", experiment.load.rate.to_string()),
+        ("--seed", seed.to_string()),
+        (
+            "--payments-replicas",
+            experiment.payments_replicas.to_string(),
+        ),
+    ];
     command.args(["up", "--ports", "auto", "--parent-pipe"]);
-    command.args([
-        "--log",
-        &common.log,
-        "--rate",
-        &rate,
-        "--seed",
-        &seed.to_string(),
-    ]);
+    for (flag, value) in settings {
+        command.args([flag, &value]);
+    }
     command.arg("--data").arg(dir);
     command.envs(common.token.iter().map(|token| ("FIREDRILL_TOKEN", token)));
     Ok(command)
@@ -113,7 +127,11 @@ impl Drop for OwnLab {
 }
 
 /// Reads the ready lines of the roles, and whatever comes after them, so that the lab never waits for us.
-fn wait_until_ready(up: &mut Child) -> Result<(), String> {
+fn wait_until_ready(
+    up: &mut Child,
+    processes: usize,
+    stop: &CancellationToken,
+) -> Result<(), String> {
     let stdout = up.stdout.take().ok_or("the lab has no output")?;
     let (sender, lines) = mpsc::channel();
     std::thread::spawn(move || {
@@ -121,10 +139,16 @@ fn wait_until_ready(up: &mut Child) -> Result<(), String> {
             drop(sender.send(line));
         }
     });
-    for _ in 0..PROCESSES {
-        let line = lines
-            .recv_timeout(READY_MAX)
-            .map_err(|_| "the lab did not become ready".to_owned())?;
+    let deadline = Instant::now() + READY_MAX;
+    for _ in 0..processes {
+        let line = loop {
+            match lines.recv_timeout(LOOK) {
+                Ok(line) => break line,
+                Err(_) if stop.is_cancelled() => return Err("the run was stopped".into()),
+                Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
+                Err(_) => return Err("the lab did not become ready".into()),
+            }
+        };
         serde_json::from_str::<Ready>(&line).map_err(|_| format!("the lab said {line:?}"))?;
     }
     Ok(())
@@ -148,9 +172,9 @@ fn addresses(lab: &Lab, common: &Common) -> LabAddresses {
 /// What the lab said last before it gave up, without our name in front.
 fn last_sentence(log: &Path) -> Option<String> {
     let text = std::fs::read_to_string(log).ok()?;
-    let last = text
-        .lines()
-        .rev()
-        .find_map(|line| line.strip_prefix("firedrill: "))?;
+    let last = text.lines().rev().find_map(|line| {
+        let ours = line.strip_prefix("firedrill: ");
+        ours.or_else(|| line.strip_prefix("error: "))
+    })?;
     Some(last.to_owned())
 }

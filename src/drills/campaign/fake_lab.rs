@@ -25,6 +25,8 @@ calibrate:
   speed: {says: How fast it is., expr: 'speed[$window]', min: 1, max: 9, why: It is a fake.}
 shock:
   - {at_s: 0, role: traffic, name: surge, parameters: {order: {of: speed, times: 2}}, ttl_s: 3}
+meanwhile:
+  - {at_s: 1, do: {log: {shop: warn}}}
 signals:
   good: {says: how good it is, expr: 'good[$window]'}
   asked: {says: how much is asked, expr: 'asked[$window]'}
@@ -70,8 +72,11 @@ struct Inside {
     /// When it went down and up again, one after the other.
     downs: Vec<(f64, f64)>,
     load: Option<Value>,
-    surge: bool,
-    /// How often its readiness is denied before it is there again.
+    /// When the shock ends.
+    surge_end_s: f64,
+    /// How often it was started.
+    starts: u32,
+    /// For how many questions the process of before still answers.
     restarting: u32,
     heard: Vec<String>,
 }
@@ -97,18 +102,22 @@ impl FakeLab {
             forgives: false,
             downs: Vec::new(),
             load: None,
-            surge: false,
+            surge_end_s: 0.0,
+            starts: 1,
             restarting: 0,
             heard: Vec::new(),
         };
         let inside = Arc::new(Mutex::new(inside));
         let router = Router::new()
-            .route("/load", put(set_load).delete(give_back_load))
+            .route("/load", get(get_load).put(set_load).delete(give_back_load))
+            .route("/shocks", get(shocks))
             .route("/shocks/surge", put(begin_surge).delete(end_surge))
             .route("/choices", get(choices))
             .route("/choices/retries", put(set_choice))
             .route("/exit", post(exit))
-            .route("/readyz", get(ready))
+            .route("/log", put(set_log))
+            .route("/readyz", get(async || StatusCode::OK))
+            .route("/changes", get(running))
             .route("/api/v1/{*path}", get(metrics))
             .with_state(Arc::clone(&inside));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -123,8 +132,8 @@ impl FakeLab {
         LabAddresses {
             metrics: url.clone(),
             traffic: url.clone(),
-            shop: url,
-            payments: Vec::new(),
+            shop: url.clone(),
+            payments: vec![url],
             token: None,
         }
     }
@@ -159,6 +168,10 @@ impl FakeLab {
         self.inside().other_is_poor = true;
     }
 
+    pub(super) fn let_another_drill_begin(&self) {
+        self.inside().load = Some(json!({ "rate": 5 }));
+    }
+
     /// What was asked of it, in order.
     pub(super) fn heard(&self) -> Vec<String> {
         self.inside().heard.clone()
@@ -167,7 +180,7 @@ impl FakeLab {
     /// Whether load, choice and shock are how they were found.
     pub(super) fn is_as_found(&self) -> bool {
         let inside = self.inside();
-        inside.load.is_none() && !inside.poor && !inside.surge
+        inside.load.is_none() && !inside.poor && !inside.surges()
     }
 }
 
@@ -182,12 +195,19 @@ impl Inside {
         self.downs.push((now_s, heals_s));
     }
 
-    /// Ends the outage after a while, however it came about.
+    /// Ends the outage after a while, however it came about, if nothing begins it anew.
     fn heal(&mut self) {
+        if self.surges() && self.poor {
+            return;
+        }
         let up_s = self.clock.now_s() + HEALS_S;
-        if let Some((_, heals_s)) = self.downs.last_mut() {
+        for (_, heals_s) in &mut self.downs {
             *heals_s = heals_s.min(up_s);
         }
+    }
+
+    fn surges(&self) -> bool {
+        self.clock.now_s() < self.surge_end_s
     }
 
     fn is_down(&self, at_s: f64) -> bool {
@@ -222,27 +242,29 @@ async fn metrics(
     }
     let data = match path.as_str() {
         "status/buildinfo" => json!({ "version": "3.0.0", "revision": "" }),
-        "query" => number(&inside, &asked),
+        "query" => number(&inside, &asked).ok_or(StatusCode::BAD_REQUEST)?,
         "query_range" => alerts(&inside, &asked),
+        "rules" => json!({ "groups": [{ "rules": [{ "name": "Burn", "type": "alerting" }] }] }),
         _ => return Err(StatusCode::NOT_FOUND),
     };
     Ok(Json(json!({ "status": "success", "data": data })))
 }
 
-/// `NAME[3000ms]` at a time.
-fn number(inside: &Inside, asked: &Asked) -> Value {
+/// `NAME[3000ms]` at a time; nothing else is understood.
+fn number(inside: &Inside, asked: &Asked) -> Option<Value> {
     let query = asked.query.as_deref().unwrap();
-    let (name, rest) = query.split_once('[').unwrap();
+    let (name, rest) = query.split_once('[')?;
     let length_ms: f64 = rest.split_once("ms]").unwrap().0.parse().unwrap();
     let to_s = asked.time.unwrap();
     let value = match name {
         "good" => inside.good(to_s - length_ms / 1e3, to_s),
         "asked" => 30.0,
         "speed" => inside.speed,
-        _ => return json!({ "resultType": "vector", "result": [] }),
+        _ => return Some(json!({ "resultType": "vector", "result": [] })),
     };
     let value = [json!(to_s), json!(value.to_string())];
-    json!({ "resultType": "vector", "result": [{ "metric": {}, "value": value }] })
+    let result = [json!({ "metric": {}, "value": value })];
+    Some(json!({ "resultType": "vector", "result": result }))
 }
 
 /// The alert fires two seconds after each outage began, and a second longer than it lasts.
@@ -270,12 +292,33 @@ fn alerts(inside: &Inside, asked: &Asked) -> Value {
     json!({ "resultType": "matrix", "result": series })
 }
 
+async fn get_load(State(inside): State<Shared>) -> Json<Value> {
+    let ends_in_s = inside.lock().unwrap().load.is_some().then_some(30.0);
+    Json(json!({ "rate": 100, "ends_in_s": ends_in_s }))
+}
+
+async fn shocks(State(inside): State<Shared>) -> Json<Value> {
+    let values = inside
+        .lock()
+        .unwrap()
+        .surges()
+        .then(|| json!({ "order": 5 }));
+    Json(json!({ "role": "traffic", "shocks": [
+        { "name": "surge", "parameters": [{ "name": "order" }], "values": values },
+    ] }))
+}
+
 async fn set_load(State(inside): State<Shared>, Json(load): Json<Value>) {
     assert!(
         load["ttl_s"].is_number(),
         "a killed drill must leave nothing behind"
     );
-    inside.lock().unwrap().load = Some(load);
+    let mut inside = inside.lock().unwrap();
+    let before = inside.load.as_ref().map(|load| load["rate"].clone());
+    if before.as_ref() != Some(&load["rate"]) {
+        inside.heard.push(format!("rate {}", load["rate"]));
+    }
+    inside.load = Some(load);
 }
 
 async fn give_back_load(State(inside): State<Shared>) {
@@ -285,13 +328,16 @@ async fn give_back_load(State(inside): State<Shared>) {
 async fn begin_surge(State(inside): State<Shared>, Json(surge): Json<Value>) {
     let mut inside = inside.lock().unwrap();
     assert_eq!(surge["order"], 5.0, "2.5 was measured, times 2");
-    inside.surge = true;
-    inside.go_down();
-    inside.heard.push("surge".into());
+    let begins = !inside.surges();
+    inside.surge_end_s = inside.clock.now_s() + surge["ttl_s"].as_f64().unwrap();
+    if begins {
+        inside.go_down();
+        inside.heard.push("surge".into());
+    }
 }
 
 async fn end_surge(State(inside): State<Shared>) {
-    inside.lock().unwrap().surge = false;
+    inside.lock().unwrap().surge_end_s = 0.0;
 }
 
 async fn choices(State(inside): State<Shared>) -> Json<Value> {
@@ -310,28 +356,42 @@ async fn set_choice(State(inside): State<Shared>, Json(asked): Json<Value>) {
         !poor || asked["ttl_s"].is_number(),
         "a killed drill must leave nothing behind"
     );
-    if inside.poor && !poor {
+    let was_poor = std::mem::replace(&mut inside.poor, poor);
+    if was_poor && !poor {
         inside.heal();
     }
-    if inside.poor != poor || inside.heard.is_empty() {
+    if was_poor != poor {
         inside.heard.push(format!("choice {option}"));
     }
-    inside.poor = poor;
 }
 
-async fn exit(State(inside): State<Shared>) {
+async fn set_log(State(inside): State<Shared>, Json(asked): Json<Value>) {
+    assert!(
+        asked["ttl_s"].is_number(),
+        "a killed drill must leave nothing behind"
+    );
+    let filter = asked["filter"].as_str().unwrap();
+    inside.lock().unwrap().heard.push(format!("log {filter}"));
+}
+
+async fn exit(State(inside): State<Shared>, Json(asked): Json<Value>) {
     let mut inside = inside.lock().unwrap();
+    inside.starts += 1;
     inside.restarting = 2;
     inside.heal();
     inside.poor &= !inside.forgives;
-    inside.heard.push("restart".into());
+    let version = asked["service_version"].as_str();
+    let restart = version.map_or("restart".into(), |version| format!("deploy {version}"));
+    inside.heard.push(restart);
 }
 
-async fn ready(State(inside): State<Shared>) -> StatusCode {
+async fn running(State(inside): State<Shared>) -> Json<Value> {
     let mut inside = inside.lock().unwrap();
-    if inside.restarting == 0 {
-        return StatusCode::OK;
-    }
-    inside.restarting -= 1;
-    StatusCode::SERVICE_UNAVAILABLE
+    inside.restarting = inside.restarting.saturating_sub(1);
+    let starts = if inside.restarting > 0 {
+        inside.starts - 1
+    } else {
+        inside.starts
+    };
+    Json(json!({ "service_version": "0.1.0", "started_at_s": starts }))
 }

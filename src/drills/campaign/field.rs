@@ -2,9 +2,10 @@
 
 use super::Request;
 use crate::drills::clock::Clock;
-use crate::drills::condition::{Amount, Calibrated, Condition, Journey, Marks};
-use crate::drills::format::{Action, Drill, Experiment, OptionName, Outage};
+use crate::drills::condition::{Amount, Anchor, Calibrated, Condition, Journey, Marks, Window};
+use crate::drills::format::{Action, Drill, Experiment, Harm, OptionName, Outage};
 use crate::drills::judge::{self, Check, Part};
+use crate::drills::known;
 use crate::drills::lab::{Lab, LabAddresses};
 use crate::drills::plan::{SETTLE_S, STEADY_MAX_S};
 use crate::drills::progress::Progress;
@@ -16,6 +17,13 @@ const MISSES_MAX: u32 = 5;
 
 /// Over how many seconds the progress line reckons its rates.
 const SHOWN_S: f64 = 5.0;
+
+/// The signals that tell whether the machine keeps up.
+const OF_THE_MACHINE: [&str; 2] = ["late_start_ratio", "late_write_ratio"];
+
+/// The most of either while something is done: processes are started then, and where the harm is a lack of time, the
+/// users lack it as well.
+const KEPT_UP_MAX: f64 = 0.1;
 
 pub(super) struct Field<'a, P> {
     drill: &'a Drill,
@@ -75,9 +83,15 @@ impl<'a, P: FnMut(&Progress)> Field<'a, P> {
         }
     }
 
+    /// Refuses a lab in which the drill cannot be flown; nothing is done to it.
+    pub(super) async fn require(&self) -> Result<(), String> {
+        self.lab.require_alone().await?;
+        self.lab.require_all_sound().await?;
+        known::require(self.drill, &self.lab, &self.metrics, self.now_s()).await
+    }
+
     /// Makes the lab the drill's: its load, its masks.
     pub(super) async fn take_over(&mut self) -> Result<(), String> {
-        self.lab.require_all_sound().await?;
         for choice in self.experiment().masks.keys() {
             self.lab.set_choice(choice, OptionName::Poor).await?;
         }
@@ -196,8 +210,8 @@ impl<'a, P: FnMut(&Progress)> Field<'a, P> {
     /// Does something, and watches what comes of it.
     pub(super) async fn act(&mut self, actions: &[Action]) -> Result<Marks, String> {
         for action in actions {
-            let does = matches!(action, Action::Choice(_)) && self.sabotage;
-            if !does {
+            let skipped = matches!(action, Action::Choice(_)) && self.sabotage;
+            if !skipped {
                 self.lab.act(action, &self.experiment().load).await?;
             }
         }
@@ -212,11 +226,30 @@ impl<'a, P: FnMut(&Progress)> Field<'a, P> {
         })
     }
 
-    /// Takes back what was no cure.
+    /// Whether the machine kept up while something was done: one that stood still would break bounds that no option
+    /// broke.
+    pub(super) async fn kept_up(&self, marks: &Marks) -> Result<Vec<Check>, String> {
+        let of_the_machine = |one: &&Condition| OF_THE_MACHINE.contains(&one.signal.as_str());
+        let over_all = |one: &Condition| Condition {
+            window: Window {
+                anchor: Anchor::Fix,
+                from_s: 0.0,
+                to_s: self.experiment().recover_s(),
+            },
+            max: Some(Amount::Fixed(KEPT_UP_MAX)),
+            why: "Less than one in ten breaks no bound that nothing else has broken.".into(),
+            ..one.clone()
+        };
+        let prove = self.experiment().prove.iter();
+        let conditions: Vec<_> = prove.filter(of_the_machine).map(over_all).collect();
+        self.judge(Part::Prove, conditions.iter(), marks).await
+    }
+
+    /// Takes back what was no cure, and waits until the harm is back if it was a relief.
     pub(super) async fn undo(&mut self, action: &Action) -> Result<(), String> {
         let experiment = self.experiment();
         match action {
-            Action::Rate(_) => self.lab.set_load(&experiment.load).await,
+            Action::Rate(_) => self.lab.set_load(&experiment.load).await?,
             Action::Choice(options) => {
                 for choice in options.keys() {
                     let masked = experiment.masks.contains_key(choice);
@@ -225,33 +258,39 @@ impl<'a, P: FnMut(&Progress)> Field<'a, P> {
                     let option = option.unwrap_or(OptionName::Sound);
                     self.lab.set_choice(choice, option).await?;
                 }
-                Ok(())
             }
-            Action::Restart(_) | Action::Silence => Ok(()),
+            // A process that was started stays, and a log filter goes back by itself.
+            Action::Restart(_) | Action::Deploy(_) | Action::Log(_) | Action::Silence => {
+                return Ok(());
+            }
         }
+        let Outage::WhileShock(onset_s) = experiment.outage else {
+            return Ok(());
+        };
+        self.observe("does its harm", self.now_s() + onset_s).await
     }
 
-    /// Waits until the drill's alerts and all pages are silent again: how long that took from `fix_s` on.
+    /// Waits until the drill's alerts and all pages are silent: when, from `fix_s` on, the last of them was not.
     pub(super) async fn cleared(&mut self, fix_s: f64) -> Result<Check, String> {
         let alerts = &self.experiment().alerts;
         let end_s = fix_s + alerts.cleared_within_s;
-        let cleared_s = loop {
+        let counts = |one: &&Firing| one.pages() || alerts.expects(one);
+        loop {
             let now_s = self.now_s();
             let firing = self.alerts_since(now_s - 1.0).await?;
-            let still = |one: &Firing| one.pages() || alerts.expects(one);
-            if !firing.iter().any(still) {
-                break Some(now_s - fix_s);
-            }
-            if now_s > end_s {
-                break None;
+            if now_s > end_s || !firing.iter().any(|one| counts(&one)) {
+                break;
             }
             self.step("alerts clear", end_s).await?;
-        };
+        }
+        let fired = self.alerts_since(fix_s).await?;
+        let last = fired.iter().filter(counts).map(|one| one.to_s - fix_s);
+        let last_s = last.fold(0.0, f64::max);
         Ok(Check::of(
             Part::Fixed,
             "seconds until all pages are silent".into(),
             (None, Some(alerts.cleared_within_s)),
-            cleared_s,
+            Some(last_s),
             "A page that goes on after the cure hides the next outage.",
         ))
     }
@@ -274,7 +313,7 @@ impl<'a, P: FnMut(&Progress)> Field<'a, P> {
         for condition in conditions {
             let bound = |amount: &Option<_>| match amount {
                 None => Ok(None),
-                Some(amount) => self.number(amount).map(Some),
+                Some(amount) => Amount::number(amount, &self.calibrated).map(Some),
             };
             let bounds = (bound(&condition.min)?, bound(&condition.max)?);
             let says = self.experiment().words(condition);
@@ -289,11 +328,6 @@ impl<'a, P: FnMut(&Progress)> Field<'a, P> {
             });
         }
         Ok(checks)
-    }
-
-    fn number(&self, amount: &Amount) -> Result<f64, String> {
-        let number = amount.number(&self.calibrated);
-        number.ok_or_else(|| format!("{:?} was not calibrated", amount.of()))
     }
 
     fn ask(
@@ -315,10 +349,11 @@ impl<'a, P: FnMut(&Progress)> Field<'a, P> {
         marks: &Marks,
     ) -> Result<(), String> {
         let end_s = leg.to_s - SETTLE_S;
-        let begin_s = match self.experiment().outage {
+        let Experiment { outage, harm, .. } = self.experiment();
+        let begin_s = match outage {
             // What the shock itself costs is the same for both options.
-            Outage::Lasts => marks.shock_end_s,
-            Outage::WhileShock(_) => marks.shock_begin_s,
+            Outage::Lasts if *harm != Harm::Nobody => marks.shock_end_s,
+            _ => marks.shock_begin_s,
         };
         for one in &self.experiment().headline {
             let asked = self.ask(&one.signal, one.journey, begin_s, end_s)?;

@@ -49,7 +49,8 @@ pub async fn run(
     stop: &CancellationToken,
     progress: impl FnMut(&Progress),
 ) -> Result<Record, String> {
-    check(request)?;
+    check(request.drill, request.legs)?;
+    addresses.require(&request.drill.experiment)?;
     let mut campaign = Campaign {
         drill: request.drill,
         legs: request.legs,
@@ -57,6 +58,7 @@ pub async fn run(
         record: Record::begin(request.drill, request.seed, request.clock.now_s()),
         field: Field::new(request, addresses, progress),
     };
+    campaign.field.require().await?;
     let played = tokio::select! {
         played = campaign.play() => played,
         () = stop.cancelled() => Err("the run was stopped before its end".into()),
@@ -76,10 +78,10 @@ pub async fn run(
     }
 }
 
-/// Refuses legs that there are not.
-fn check(request: Request<'_>) -> Result<(), String> {
-    let Experiment { id, harm, .. } = &request.drill.experiment;
-    match request.legs {
+/// Refuses legs that the drill does not have.
+pub fn check(drill: &Drill, legs: Legs) -> Result<(), String> {
+    let Experiment { id, harm, .. } = &drill.experiment;
+    match legs {
         Legs::One {
             option: OptionName::Sound,
             fix: true,
@@ -104,9 +106,6 @@ struct Campaign<'a, P> {
     field: Field<'a, P>,
     record: Record,
 }
-
-/// Whether it makes sense to go on: after a leg that did not come to its shock it does not.
-type Goes = bool;
 
 impl<P: FnMut(&Progress)> Campaign<'_, P> {
     async fn play(&mut self) -> Result<(), String> {
@@ -137,16 +136,19 @@ impl<P: FnMut(&Progress)> Campaign<'_, P> {
         Ok(())
     }
 
-    /// An option meets the shock.
+    /// An option meets the shock, or the lab as the fix has left it does. Returns whether it makes sense to go on:
+    /// after a leg that did not come to its shock, or did not end as it must, it does not.
     async fn meet(
         &mut self,
         option: OptionName,
         name: &'static str,
         part: Part,
-    ) -> Result<Goes, String> {
+    ) -> Result<bool, String> {
         let experiment = &self.drill.experiment;
         let mut leg = self.field.begin(name);
-        self.field.deploy(option).await?;
+        if part != Part::Replay {
+            self.field.deploy(option).await?;
+        }
         let first = self.record.legs.is_empty();
         leg.checks = self.field.steady(first && self.fresh).await?;
         let all_held = |checks: &[Check]| checks.iter().all(|check| check.held);
@@ -238,6 +240,7 @@ impl<P: FnMut(&Progress)> Campaign<'_, P> {
         let mut leg = self.field.begin("reject");
         leg.action = action.to_string();
         let marks = self.field.act(std::slice::from_ref(action)).await?;
+        leg.checks = self.field.kept_up(&marks).await?;
         let conditions = self.drill.experiment.bounds_of_fix();
         let mut oracle = self
             .field
@@ -247,6 +250,9 @@ impl<P: FnMut(&Progress)> Campaign<'_, P> {
         if healed && self.drill.experiment.outage == Outage::Lasts {
             // Whatever healed it: does it survive what broke it?
             let again = self.field.shock(OptionName::Sound).await?;
+            let prove = self.drill.experiment.prove.iter();
+            let proven = self.field.judge(Part::Prove, prove, &again).await?;
+            leg.checks.extend(proven);
             let bounds = &self.drill.experiment.harm_bounds.sound.must;
             oracle.extend(
                 self.field
@@ -254,7 +260,7 @@ impl<P: FnMut(&Progress)> Campaign<'_, P> {
                     .await?,
             );
         }
-        leg.checks = vec![judge::rejected(&leg.action, why, oracle)];
+        leg.checks.push(judge::rejected(&leg.action, why, oracle));
         self.field.undo(action).await?;
         self.end(leg, Some(marks)).await
     }
@@ -265,11 +271,10 @@ impl<P: FnMut(&Progress)> Campaign<'_, P> {
         let named: Vec<_> = experiment.fix.iter().map(ToString::to_string).collect();
         leg.action = named.join(", then ");
         let marks = self.field.act(&experiment.fix).await?;
+        leg.checks = self.field.kept_up(&marks).await?;
         let conditions = experiment.bounds_of_fix();
-        leg.checks = self
-            .field
-            .judge(Part::Fixed, conditions.iter(), &marks)
-            .await?;
+        let fixed = self.field.judge(Part::Fixed, conditions.iter(), &marks);
+        leg.checks.extend(fixed.await?);
         self.field.end_shocks().await?;
         let fix_s = marks.fix_s.unwrap_or_default();
         leg.checks.push(self.field.cleared(fix_s).await?);

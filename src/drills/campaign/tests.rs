@@ -15,7 +15,17 @@ async fn run_in(
     progress: impl FnMut(&Progress),
     stop: &CancellationToken,
 ) -> Result<Record, String> {
-    let drill = Drill::parse("00-fake.md", DRILL).unwrap();
+    run_text(DRILL, lab, (legs, sabotage), progress, stop).await
+}
+
+async fn run_text(
+    text: &str,
+    lab: &FakeLab,
+    (legs, sabotage): (Legs, bool),
+    progress: impl FnMut(&Progress),
+    stop: &CancellationToken,
+) -> Result<Record, String> {
+    let drill = Drill::parse("00-fake.md", text).unwrap();
     let request = Request {
         drill: &drill,
         legs,
@@ -52,8 +62,126 @@ async fn every_leg_is_run_judged_and_taken_back() {
     assert!(poor.rows.iter().all(|row| row.values[0].is_some()));
     assert_eq!(poor.alerts[0].name, "Burn");
     // The restart heals the fake, so it takes the shock once more to tell that it is no cure.
-    let surges = lab.heard().iter().filter(|one| *one == "surge").count();
-    assert_eq!(surges, 4);
+    let heard = |what: &str| lab.heard().iter().filter(|one| *one == what).count();
+    assert_eq!(heard("surge"), 4);
+    // What operators do meanwhile comes with every shock.
+    assert_eq!((heard("log warn"), heard("restart")), (4, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deployment_is_a_restart_as_the_next_version() {
+    let lab = FakeLab::start(20.0).await;
+    let text = DRILL.replace(
+        "at_s: 1, do: {log: {shop: warn}}",
+        "at_s: 1, do: {deploy: payments}",
+    );
+    let legs = Legs::One {
+        option: OptionName::Sound,
+        fix: false,
+    };
+    let stop = CancellationToken::new();
+    let record = run_text(&text, &lab, (legs, false), |_| {}, &stop).await;
+    assert_eq!(record.unwrap().verdict, Verdict::AsExpected);
+    assert!(
+        lab.heard().contains(&"deploy 0.1.1".to_owned()),
+        "{:?}",
+        lab.heard()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fix_that_only_heals_does_not_survive_the_shock_again() {
+    let lab = FakeLab::start(10.0).await;
+    let text = DRILL.replace(
+        "fix: [{choice: {retries: sound}}]",
+        "fix: [{restart: shop}]",
+    );
+    let stop = CancellationToken::new();
+    let record = run_text(&text, &lab, (Legs::All, false), |_| {}, &stop).await;
+    let record = record.unwrap();
+    assert_eq!(record.verdict, Verdict::NotAsExpected);
+    let broken = |leg: &str| {
+        let leg = record.leg(leg).unwrap();
+        leg.checks.iter().filter(|check| !check.held).count()
+    };
+    assert_eq!(
+        (broken("fix"), broken("replay")),
+        (0, 1),
+        "{:?}",
+        record.reasons
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shock_goes_on_while_cures_are_tried() {
+    let lab = FakeLab::start(10.0).await;
+    let text = DRILL
+        .replace("alerts:", "outage: {while_shock: 4}\nalerts:")
+        .replace("do: silence", "do: {rate: 50}");
+    let stop = CancellationToken::new();
+    let record = run_text(&text, &lab, (Legs::All, false), |_| {}, &stop).await;
+    let record = record.unwrap();
+    assert_eq!(record.verdict, Verdict::AsExpected, "{:?}", record.reasons);
+    let loads = lab
+        .heard()
+        .into_iter()
+        .filter(|one| one.starts_with("rate"));
+    // What was no cure is taken back before the next is tried.
+    assert_eq!(
+        loads.collect::<Vec<_>>(),
+        ["rate 100", "rate 50", "rate 100"]
+    );
+    assert!(lab.is_as_found());
+}
+
+#[tokio::test]
+async fn a_lab_in_which_another_drill_goes_on_is_refused() {
+    let lab = FakeLab::start(20.0).await;
+    lab.let_another_drill_begin();
+    let error = fly(&lab, POOR).await.unwrap_err();
+    assert!(error.contains("another drill"), "{error}");
+    assert_eq!(lab.heard(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_the_lab_does_not_have_is_named_before_anything_is_done() {
+    let lab = FakeLab::start(20.0).await;
+    for (from, to, expected) in [
+        (
+            "poor: {retries:",
+            "poor: {retires:",
+            "no choice \"retires\"",
+        ),
+        ("name: surge", "name: sruge", "no shock \"sruge\""),
+        (
+            "{order: {of",
+            "{ordr: {of",
+            "no parameter of surge \"ordr\"",
+        ),
+        ("name: Burn", "name: Brun", "no alert \"Brun\""),
+        ("'good[$window]'", "'sum(((('", "00-fake.md: good: "),
+    ] {
+        let text = DRILL.replacen(from, to, 1);
+        let stop = CancellationToken::new();
+        let error = run_text(&text, &lab, (POOR, false), |_| {}, &stop).await;
+        let error = error.unwrap_err();
+        assert!(
+            error.starts_with("00-fake.md: ") && error.contains(expected),
+            "{error}"
+        );
+    }
+    assert_eq!(lab.heard(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_lab_with_another_number_of_replicas_is_refused() {
+    let lab = FakeLab::start(20.0).await;
+    let text = DRILL.replace("meanwhile:", "payments_replicas: 2\nmeanwhile:");
+    let stop = CancellationToken::new();
+    let run = run_text(&text, &lab, (POOR, false), |_| {}, &stop);
+    let error = run.await.unwrap_err();
+    assert!(error.contains("--payments-replicas 2"), "{error}");
+    assert_eq!(lab.heard(), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
