@@ -116,14 +116,21 @@ impl Check {
         }
     }
 
-    /// Whether the run says nothing because of it.
+    /// Whether the run says nothing because of it, whatever else it says.
     fn voids(&self) -> bool {
-        let of_the_world = matches!(self.part, Part::Steady | Part::Calibrate | Part::Prove);
-        self.is_unseen() || (of_the_world && !self.held) || self.because.iter().any(Self::is_unseen)
+        !self.held && matches!(self.part, Part::Steady | Part::Calibrate | Part::Prove)
     }
 
+    /// Whether it could not be measured, nor anything that would have been enough.
     fn is_unseen(&self) -> bool {
-        self.expr.is_some() && self.measured.is_none()
+        let unseen = self.expr.is_some() && self.measured.is_none();
+        let broken = |check: &Self| check.is_broken();
+        unseen || (self.because.iter().any(Self::is_unseen) && !self.because.iter().any(broken))
+    }
+
+    /// Whether it was measured and is not as it must be.
+    fn is_broken(&self) -> bool {
+        !self.held && !self.is_unseen()
     }
 
     fn reason(&self) -> String {
@@ -170,25 +177,27 @@ pub(super) fn number(value: f64) -> String {
 }
 
 /// What all of the checks say together, and why, a sentence each.
-pub(super) fn verdict<'a>(
-    checks: impl Iterator<Item = &'a Check> + Clone,
-) -> (Verdict, Vec<String>) {
-    let voids: Vec<_> = checks.clone().filter(|check| check.voids()).collect();
-    if !voids.is_empty() {
-        return (
-            Verdict::Invalid,
-            voids.into_iter().map(Check::reason).collect(),
-        );
+pub(super) fn verdict<'a>(checks: impl Iterator<Item = &'a Check>) -> (Verdict, Vec<String>) {
+    let checks: Vec<_> = checks.collect();
+    let reasons = |is_one: fn(&Check) -> bool| -> Vec<String> {
+        let those = checks.iter().filter(|check| is_one(check));
+        those.map(|check| check.reason()).collect()
+    };
+    let void = reasons(Check::voids);
+    if !void.is_empty() {
+        return (Verdict::Invalid, void);
     }
-    let unmet: Vec<_> = checks
-        .filter(|check| !check.held)
-        .map(Check::reason)
-        .collect();
-    if unmet.is_empty() {
-        (Verdict::AsExpected, unmet)
-    } else {
-        (Verdict::NotAsExpected, unmet)
+    // In a good world a bound that was measured and is broken tells enough: where nobody gets a good answer, none of
+    // them has a latency.
+    let broken = reasons(Check::is_broken);
+    if !broken.is_empty() {
+        return (Verdict::NotAsExpected, broken);
     }
+    let unseen = reasons(Check::is_unseen);
+    if !unseen.is_empty() {
+        return (Verdict::Invalid, unseen);
+    }
+    (Verdict::AsExpected, Vec::new())
 }
 
 /// Whether what looks like a cure was none: it must break a bound of the oracle.
@@ -361,8 +370,14 @@ mod tests {
     fn what_was_not_measured_makes_the_run_invalid() {
         let unseen = [check(Part::HarmBounds, None)];
         assert_eq!(verdict(unseen.iter()).0, Verdict::Invalid);
-        let rejected = rejected("restart shop", "", unseen.into());
-        assert_eq!(verdict([rejected].iter()).0, Verdict::Invalid);
+        let none = rejected("restart shop", "", unseen.clone().into());
+        assert_eq!(verdict([none].iter()).0, Verdict::Invalid);
+        // Unless what was measured is enough.
+        let broken = check(Part::HarmBounds, Some(3.0));
+        let both = [unseen[0].clone(), broken];
+        assert_eq!(verdict(both.iter()).0, Verdict::NotAsExpected);
+        let none = rejected("restart shop", "", both.into());
+        assert_eq!(verdict([none].iter()).0, Verdict::AsExpected);
     }
 
     #[test]
