@@ -166,14 +166,18 @@ impl Book {
             .collect()
     }
 
-    /// Writes a new file beside the old one and renames it, so that a crash leaves one of the two whole.
     fn write(&self, entries: &BTreeMap<String, Entry>) -> std::io::Result<()> {
-        let beside = self.path.with_extension("json.new");
-        let mut file = File::create(&beside)?;
-        file.write_all(serde_json::to_string_pretty(entries)?.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&beside, &self.path)
+        replace(&self.path, entries)
     }
+}
+
+/// Writes a new JSON file beside the old one and renames it, so that a crash leaves one of the two whole.
+pub(crate) fn replace(path: &Path, value: &impl Serialize) -> std::io::Result<()> {
+    let beside = path.with_extension("json.new");
+    let mut file = File::create(&beside)?;
+    file.write_all(serde_json::to_string_pretty(value)?.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&beside, path)
 }
 
 fn now_unix_ms() -> u64 {

@@ -5,13 +5,13 @@
 //! version that was asked for is kept in `DIR/release.json`, where the next start finds it, as it would find another
 //! program there.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::changes::{Change, Kind, now_s};
+use crate::choices::book::replace;
 use crate::http::Problem;
 
 /// The longest version, in bytes: it is the value of a label.
@@ -80,7 +80,8 @@ impl Release {
             return Ok(());
         }
         let path = self.path.display();
-        write(&self.path, &self.kept).map_err(|error| format!("{path} cannot be written: {error}"))
+        replace(&self.path, &self.kept)
+            .map_err(|error| format!("{path} cannot be written: {error}"))
     }
 
     /// The version that runs.
@@ -107,7 +108,7 @@ impl Release {
             next: version.into(),
             ..self.kept.clone()
         };
-        write(&self.path, &kept)
+        replace(&self.path, &kept)
     }
 }
 
@@ -131,15 +132,6 @@ fn read(path: &Path) -> Result<Option<Kept>, String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(told(&error)),
     }
-}
-
-/// A new file beside the old one, renamed, so that a crash leaves one of the two whole.
-fn write(path: &Path, kept: &Kept) -> io::Result<()> {
-    let beside = path.with_extension("json.new");
-    let mut file = File::create(&beside)?;
-    file.write_all(serde_json::to_string_pretty(kept)?.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)
 }
 
 /// Whether `version` can be one; if not, what can.

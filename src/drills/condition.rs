@@ -35,6 +35,9 @@ impl Journey {
     }
 }
 
+/// The longest that anything in a drill may take, in seconds.
+pub const LONGEST_S: f64 = 3600.0;
+
 /// The moment from which a window counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Anchor {
@@ -219,7 +222,7 @@ impl TryFrom<Fields> for Condition {
                 "a condition has exactly one of since_shock_begin_s, since_shock_end_s, since_fix_s",
             );
         };
-        let near = |second: f64| second.abs() <= 3600.0;
+        let near = |second: f64| second.abs() <= LONGEST_S;
         if !near(from_s) || !near(to_s) {
             return Err("a window lies within 3600 s of its anchor");
         }

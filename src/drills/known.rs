@@ -3,30 +3,12 @@
 //! Asked before anything is done. A misspelt alert that is found out at the end has cost the whole flight, and reads
 //! as one that never fired.
 
-use serde::Deserialize;
-
 use super::format::{Action, Drill, Experiment};
 use super::lab::Lab;
 use super::prometheus::Metrics;
 
 /// The length of the window over which each question is asked once, in seconds.
 const WINDOW_S: f64 = 20.0;
-
-#[derive(Debug, Deserialize)]
-struct Shocks {
-    shocks: Vec<Shock>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Shock {
-    name: String,
-    parameters: Vec<Named>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Named {
-    name: String,
-}
 
 impl Experiment {
     /// The choices that the file names.
@@ -72,7 +54,7 @@ pub(super) async fn require(
         return Err(missing("choice", name, &choices));
     }
     for shock in &experiment.shock {
-        let Shocks { shocks } = lab.shocks(shock.role).await?;
+        let shocks = lab.shocks(shock.role).await?;
         let Some(known) = shocks.iter().find(|known| known.name == shock.name) else {
             let names: Vec<_> = shocks.into_iter().map(|one| one.name).collect();
             return Err(missing("shock", &shock.name, &names));

@@ -130,11 +130,18 @@ struct Shocks {
     shocks: Vec<ShockStatus>,
 }
 
+/// What a role says of one of its shocks.
 #[derive(Debug, Deserialize)]
-struct ShockStatus {
-    name: String,
+pub(super) struct ShockStatus {
+    pub(super) name: String,
+    pub(super) parameters: Vec<Parameter>,
     /// None while it is not under way.
     values: Option<Value>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Parameter {
+    pub(super) name: String,
 }
 
 /// Something that is set at a role.
@@ -189,7 +196,7 @@ impl<'a> Lab<'a> {
             return Err("the load of this lab was set for a while: another drill goes on".into());
         }
         for control in self.at.all() {
-            let Shocks { shocks } = self.get(&format!("{control}/shocks")).await?;
+            let shocks = self.shocks_at(control).await?;
             if let Some(shock) = shocks.iter().find(|shock| shock.values.is_some()) {
                 return Err(format!("{} goes on in this lab already", shock.name));
             }
@@ -203,11 +210,16 @@ impl<'a> Lab<'a> {
         Ok(choices.into_iter().map(|choice| choice.name).collect())
     }
 
-    /// What its role says of its shocks.
-    pub(super) async fn shocks<T: DeserializeOwned>(&self, role: RoleName) -> Result<T, String> {
+    /// The shocks that this role can have.
+    pub(super) async fn shocks(&self, role: RoleName) -> Result<Vec<ShockStatus>, String> {
         let control = self.at.controls(role).first();
         let control = control.ok_or_else(|| format!("there is no {}", role.name()))?;
-        self.get(&format!("{control}/shocks")).await
+        self.shocks_at(control).await
+    }
+
+    async fn shocks_at(&self, control: &str) -> Result<Vec<ShockStatus>, String> {
+        let Shocks { shocks } = self.get(&format!("{control}/shocks")).await?;
+        Ok(shocks)
     }
 
     /// Refuses a lab in which a choice is poor already: two causes at once prove nothing about either.

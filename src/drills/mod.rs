@@ -3,7 +3,8 @@
 //! Without them a lesson is an opinion. A drill states in numbers what each option does under the same shock,
 //! runs it in a lab, and says whether it was so. Drills know a lab by its control planes only.
 //!
-//! - [`format`](mod@format): a drill's file; [`condition`]: its bounds; [`signals`]: what they are about; `parse`
+//! - [`format`](mod@format): a drill's file; [`condition`]: its bounds; [`signals`]: what they are about; `parse`,
+//!   `faults`: what is wrong with a file
 //! - [`campaign`]: runs the legs; `plan`: how long each stretch lasts; `lab`: acts on the lab, and takes back;
 //!   `known`: whether the lab has what the file names
 //! - `prometheus`: asks one `/api/v1` URL; [`clock`]: by which time
@@ -14,6 +15,7 @@ pub mod campaign;
 pub mod clock;
 pub mod condition;
 mod export;
+mod faults;
 pub mod format;
 pub mod judge;
 mod known;

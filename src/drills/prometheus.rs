@@ -128,14 +128,16 @@ impl Metrics {
         let url = format!("{}/api/v1/{path}", self.base);
         let answer = self.client.get_json(&url, self.token.as_deref()).await;
         let answer: Success<T> = answer.map_err(|error| {
-            let shut = error.contains(" 401 ");
-            let hint = if shut { ": is --token the lab's?" } else { "" };
-            let where_ = if error.contains(&self.base) {
-                String::new()
+            let hint = if error.contains(" 401 ") {
+                ": is --token the lab's?"
             } else {
-                format!("{url}: ")
+                ""
             };
-            format!("{where_}{error}{hint}")
+            if error.contains(&self.base) {
+                format!("{error}{hint}")
+            } else {
+                format!("{url}: {error}{hint}")
+            }
         })?;
         Ok(answer.data)
     }

@@ -1,6 +1,7 @@
 //! How the users fare, as `traffic` reports it: the numbers of the status and of the log line.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,13 +80,17 @@ async fn fetch(shared: &Shared) -> Option<Figures> {
     report.ok().map(|report| report.total)
 }
 
-/// Draws the status.
-pub(super) fn draw(shared: &Shared, figures: Option<&Figures>) {
-    // What cannot be asked is taken to be an ordinary window.
-    let (columns, rows) = tcgetwinsize(std::io::stdout())
+/// The columns and rows of a terminal. What cannot be asked is taken to be an ordinary window.
+pub fn window(terminal: impl AsFd) -> (usize, usize) {
+    tcgetwinsize(terminal)
         .ok()
         .filter(|size| size.ws_col > 0 && size.ws_row > 0)
-        .map_or((80, 24), |size| (size.ws_col.into(), size.ws_row.into()));
+        .map_or((80, 24), |size| (size.ws_col.into(), size.ws_row.into()))
+}
+
+/// Draws the status.
+pub(super) fn draw(shared: &Shared, figures: Option<&Figures>) {
+    let (columns, rows) = window(std::io::stdout());
     let lab = shared.board.lab();
     let view = View {
         uptime: shared.started.elapsed(),

@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+pub use figures::window;
 pub use plan::{Plan, Ports};
 
 use crate::http::Client;

@@ -18,6 +18,7 @@ use crate::drills::{
     proof, report,
 };
 use crate::http::client::base_url;
+use crate::up::window;
 use own_lab::OwnLab;
 
 /// Runs the command, and returns its exit code.
@@ -141,8 +142,7 @@ fn write(dir: &Path, proof: &Proof) -> Result<(), String> {
     let path: PathBuf = dir.join(format!("{}.json", proof.drill));
     // In one line: it is for machines, and many times as long with each number on a line of its own.
     let text = serde_json::to_string(proof).map_err(|error| error.to_string())?;
-    std::fs::create_dir_all(dir)
-        .and_then(|()| std::fs::write(&path, text + "\n"))
+    std::fs::write(&path, text + "\n")
         .map_err(|error| format!("{} cannot be written: {error}", path.display()))
 }
 
@@ -236,12 +236,9 @@ impl<'a> Flight<'a> {
             sabotage: self.sabotage,
             clock: Clock::wall(),
         };
-        // What cannot be asked is taken to be an ordinary window.
-        let size = rustix::termios::tcgetwinsize(std::io::stderr());
-        let columns = size.map_or(0, |size| size.ws_col.into());
-        let columns = if columns == 0 { 80 } else { columns };
-        let terminal = std::io::stderr().is_terminal();
-        let mut meter = Meter::new(std::io::stderr(), terminal.then_some(columns));
+        let stderr = std::io::stderr();
+        let columns = stderr.is_terminal().then(|| window(&stderr).0);
+        let mut meter = Meter::new(stderr, columns);
         let run = drills::run(request, addresses, &self.stop, |progress| {
             meter.show(progress);
         });
