@@ -22,21 +22,23 @@ const BATCH: usize = 100;
 /// How long the worker rests when there is nothing to do, or when a batch failed.
 const REST: Duration = Duration::from_millis(200);
 
-/// Delivers until it is told to stop.
-pub(super) async fn run(store: Store, stop: CancellationToken) {
+/// Delivers until it is told to stop. Its series are there before it runs: a scrape must not miss them.
+pub(super) fn run(store: Store, stop: CancellationToken) -> impl Future<Output = ()> {
     let meters = Meters::new();
-    while !stop.is_cancelled() {
-        match deliver_some(&store, &meters).await {
-            Ok(BATCH) => continue,
-            Ok(_) => {}
-            Err(error) => {
-                meters.failed.increment(1);
-                tracing::warn!(target: "outbox", error = %error, "A batch was not delivered; it will be tried again.");
+    async move {
+        while !stop.is_cancelled() {
+            match deliver_some(&store, &meters).await {
+                Ok(BATCH) => continue,
+                Ok(_) => {}
+                Err(error) => {
+                    meters.failed.increment(1);
+                    tracing::warn!(target: "outbox", error = %error, "A batch was not delivered; it will be tried again.");
+                }
             }
-        }
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = tokio::time::sleep(REST) => {}
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(REST) => {}
+            }
         }
     }
 }

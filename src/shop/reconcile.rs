@@ -28,19 +28,21 @@ const GRACE_MS: i64 = 3_000;
 const PAUSE: Duration = Duration::from_millis(500);
 const PAGE: i64 = 100;
 
-/// Settles until it is told to stop.
-pub(super) async fn run(shop: Arc<Shop>, stop: CancellationToken) {
+/// Settles until it is told to stop. Its series are there before it runs: a scrape must not miss them.
+pub(super) fn run(shop: Arc<Shop>, stop: CancellationToken) -> impl Future<Output = ()> {
     for outcome in ["completed", "cancelled", "declined"] {
         catalog::firedrill_orders_reconciled_total(outcome).absolute(0);
     }
     let mut unsettled = Unsettled::new();
-    while !stop.is_cancelled() {
-        if let Err(error) = round(&shop, &stop, &mut unsettled).await {
-            tracing::warn!(target: "reconcile", error, "Open orders could not be settled yet.");
-        }
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = tokio::time::sleep(PAUSE) => {}
+    async move {
+        while !stop.is_cancelled() {
+            if let Err(error) = round(&shop, &stop, &mut unsettled).await {
+                tracing::warn!(target: "reconcile", error, "Open orders could not be settled yet.");
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(PAUSE) => {}
+            }
         }
     }
 }

@@ -84,7 +84,8 @@ pub fn run(config: Config) -> Result<(), String> {
         let users = Arc::new(Users::new(&shop, Arc::clone(&load))?);
         tracing::info!(target: "traffic", seed, shop, "Users arrive.");
         let crawling = crawler.run(users.shop().to_owned());
-        let arrivals = tokio::spawn(arrive(Arc::clone(&load), recorder, users, seed));
+        let late = catalog::firedrill_journey_start_delay_seconds();
+        let arrivals = tokio::spawn(arrive(Arc::clone(&load), recorder, users, late, seed));
         let visitors = [arrivals, tokio::spawn(crawling)];
         let stop = context.stop.clone();
         tokio::spawn(async move {
@@ -104,10 +105,15 @@ pub fn run(config: Config) -> Result<(), String> {
 }
 
 /// Sends users on their way, each at its own time.
-async fn arrive(load: Arc<Load>, recorder: Arc<Recorder>, users: Arc<Users>, seed: u64) {
+async fn arrive(
+    load: Arc<Load>,
+    recorder: Arc<Recorder>,
+    users: Arc<Users>,
+    late: catalog::Histogram,
+    seed: u64,
+) {
     let mut random = fastrand::Rng::with_seed(seed);
     let places = Arc::new(Semaphore::new(active_max()));
-    let late = catalog::firedrill_journey_start_delay_seconds();
     let mut changes = load.changes();
     let mut intended = Instant::now();
     loop {

@@ -34,21 +34,21 @@ const REST_MAX: Duration = Duration::from_millis(250);
 /// Violations of one kind that are named in the log.
 const EXAMPLES_MAX: usize = 5;
 
-/// Audits until it is told to stop.
-pub(super) async fn run(shop: Arc<Shop>, stop: CancellationToken) {
+/// Audits until it is told to stop. Its series are there before it runs: a scrape must not miss them.
+pub(super) fn run(shop: Arc<Shop>, stop: CancellationToken) -> impl Future<Output = ()> {
+    let stock = Audit::new("stock", &["oversold"]);
+    let charges = Audit::new("charges", &["charged_twice", "charge_without_order"]);
     // It belongs to no request, and its pages would bury the traces that do.
-    let turns = account::carry_for(Some(context::untraced()), turns(shop));
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = turns => {}
+    let turns = account::carry_for(Some(context::untraced()), turns(shop, stock, charges));
+    async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = turns => {}
+        }
     }
 }
 
-async fn turns(shop: Arc<Shop>) {
-    let (mut stock, mut charges) = (
-        Audit::new("stock", &["oversold"]),
-        Audit::new("charges", &["charged_twice", "charge_without_order"]),
-    );
+async fn turns(shop: Arc<Shop>, mut stock: Audit, mut charges: Audit) {
     let stock = async {
         loop {
             let started = Instant::now();
