@@ -81,14 +81,20 @@ pub fn run(config: Config) -> Result<(), String> {
         Extras::default(),
         async move |context: Context| {
             let shop = Shop::open(&context, &payments, seed).await?;
-            let outbox = tokio::spawn(outbox::run(shop.store.clone(), context.stop.clone()));
-            let reconcile = tokio::spawn(reconcile::run(Arc::clone(&shop), context.stop.clone()));
-            let audit = tokio::spawn(audit::run(Arc::clone(&shop), context.stop.clone()));
+            let stop = || context.stop.clone();
+            let outbox = outbox::run(shop.store.clone(), outbox::Meters::new(), stop());
+            let reconcile = reconcile::run(Arc::clone(&shop), reconcile::Unsettled::new(), stop());
+            let audit = audit::run(Arc::clone(&shop), audit::Audits::new(), stop());
+            let workers = [
+                tokio::spawn(outbox),
+                tokio::spawn(reconcile),
+                tokio::spawn(audit),
+            ];
             let router = routes(Arc::clone(&shop));
             let finish = async move || {
                 shop.tasks.close();
                 shop.tasks.wait().await;
-                for worker in [outbox, reconcile, audit] {
+                for worker in workers {
                     // A worker that panicked was counted and logged; there is nothing left to stop.
                     drop(worker.await);
                 }

@@ -22,23 +22,20 @@ const BATCH: usize = 100;
 /// How long the worker rests when there is nothing to do, or when a batch failed.
 const REST: Duration = Duration::from_millis(200);
 
-/// Delivers until it is told to stop. Its series are there before it runs: a scrape must not miss them.
-pub(super) fn run(store: Store, stop: CancellationToken) -> impl Future<Output = ()> {
-    let meters = Meters::new();
-    async move {
-        while !stop.is_cancelled() {
-            match deliver_some(&store, &meters).await {
-                Ok(BATCH) => continue,
-                Ok(_) => {}
-                Err(error) => {
-                    meters.failed.increment(1);
-                    tracing::warn!(target: "outbox", error = %error, "A batch was not delivered; it will be tried again.");
-                }
+/// Delivers until it is told to stop.
+pub(super) async fn run(store: Store, meters: Meters, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        match deliver_some(&store, &meters).await {
+            Ok(BATCH) => continue,
+            Ok(_) => {}
+            Err(error) => {
+                meters.failed.increment(1);
+                tracing::warn!(target: "outbox", error = %error, "A batch was not delivered; it will be tried again.");
             }
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = tokio::time::sleep(REST) => {}
-            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(REST) => {}
         }
     }
 }
@@ -130,7 +127,9 @@ fn deliver(transaction: &Transaction<'_>, events: &[Event]) -> rusqlite::Result<
     Ok(())
 }
 
-struct Meters {
+/// What the worker exposes. Made before it is spawned, or the first scrape would miss the zeros from which rates count.
+#[derive(Debug)]
+pub(super) struct Meters {
     delivered: Counter,
     failed: Counter,
     depth: Gauge,
@@ -138,7 +137,7 @@ struct Meters {
 }
 
 impl Meters {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let meters = Self {
             delivered: catalog::firedrill_outbox_events_total("delivered"),
             failed: catalog::firedrill_outbox_events_total("failed"),

@@ -28,21 +28,15 @@ const GRACE_MS: i64 = 3_000;
 const PAUSE: Duration = Duration::from_millis(500);
 const PAGE: i64 = 100;
 
-/// Settles until it is told to stop. Its series are there before it runs: a scrape must not miss them.
-pub(super) fn run(shop: Arc<Shop>, stop: CancellationToken) -> impl Future<Output = ()> {
-    for outcome in ["completed", "cancelled", "declined"] {
-        catalog::firedrill_orders_reconciled_total(outcome).absolute(0);
-    }
-    let mut unsettled = Unsettled::new();
-    async move {
-        while !stop.is_cancelled() {
-            if let Err(error) = round(&shop, &stop, &mut unsettled).await {
-                tracing::warn!(target: "reconcile", error, "Open orders could not be settled yet.");
-            }
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = tokio::time::sleep(PAUSE) => {}
-            }
+/// Settles until it is told to stop.
+pub(super) async fn run(shop: Arc<Shop>, mut unsettled: Unsettled, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        if let Err(error) = round(&shop, &stop, &mut unsettled).await {
+            tracing::warn!(target: "reconcile", error, "Open orders could not be settled yet.");
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(PAUSE) => {}
         }
     }
 }
@@ -113,14 +107,19 @@ async fn settle(shop: &Shop, order: Order) -> Result<(), String> {
 }
 
 /// What the gauges show of the orders that are unsettled.
-struct Unsettled {
+#[derive(Debug)]
+pub(super) struct Unsettled {
     count: Gauge,
     oldest_age: Gauge,
     looked: Instant,
 }
 
 impl Unsettled {
-    fn new() -> Self {
+    /// Nothing is unsettled yet, nor was anything settled.
+    pub(super) fn new() -> Self {
+        for outcome in ["completed", "cancelled", "declined"] {
+            catalog::firedrill_orders_reconciled_total(outcome).absolute(0);
+        }
         let unsettled = Self {
             count: catalog::firedrill_orders_unsettled(),
             oldest_age: catalog::firedrill_orders_oldest_unsettled_age_seconds(),

@@ -397,7 +397,7 @@ fn the_connections_to_a_peer_are_counted_while_they_are_open() {
     // The audit reads the ledger through the same client: if both asked at once, there are two.
     let kept = open(&lab.shop);
     assert!(
-        kept.is_some_and(|connections| connections >= 1.0),
+        matches!(kept, Some(1.0 | 2.0)),
         "kept for the next: {kept:?}"
     );
     lab.payments.process.child.kill().unwrap();

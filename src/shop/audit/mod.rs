@@ -34,21 +34,37 @@ const REST_MAX: Duration = Duration::from_millis(250);
 /// Violations of one kind that are named in the log.
 const EXAMPLES_MAX: usize = 5;
 
-/// Audits until it is told to stop. Its series are there before it runs: a scrape must not miss them.
-pub(super) fn run(shop: Arc<Shop>, stop: CancellationToken) -> impl Future<Output = ()> {
-    let stock = Audit::new("stock", &["oversold"]);
-    let charges = Audit::new("charges", &["charged_twice", "charge_without_order"]);
-    // It belongs to no request, and its pages would bury the traces that do.
-    let turns = account::carry_for(Some(context::untraced()), turns(shop, stock, charges));
-    async move {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = turns => {}
+/// What the audits expose; nothing is violated before the first turn.
+#[derive(Debug)]
+pub(super) struct Audits {
+    stock: Audit,
+    charges: Audit,
+}
+
+impl Audits {
+    pub(super) fn new() -> Self {
+        Self {
+            stock: Audit::new("stock", &["oversold"]),
+            charges: Audit::new("charges", &["charged_twice", "charge_without_order"]),
         }
     }
 }
 
-async fn turns(shop: Arc<Shop>, mut stock: Audit, mut charges: Audit) {
+/// Audits until it is told to stop.
+pub(super) async fn run(shop: Arc<Shop>, audits: Audits, stop: CancellationToken) {
+    // It belongs to no request, and its pages would bury the traces that do.
+    let turns = account::carry_for(Some(context::untraced()), turns(shop, audits));
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = turns => {}
+    }
+}
+
+async fn turns(shop: Arc<Shop>, audits: Audits) {
+    let Audits {
+        mut stock,
+        mut charges,
+    } = audits;
     let stock = async {
         loop {
             let started = Instant::now();
@@ -71,6 +87,7 @@ async fn turns(shop: Arc<Shop>, mut stock: Audit, mut charges: Audit) {
 }
 
 /// Tells that pages are read.
+#[derive(Debug)]
 struct Pages {
     last: Gauge,
 }
@@ -111,6 +128,7 @@ impl Found {
 }
 
 /// One of the comparisons, as telemetry shows it.
+#[derive(Debug)]
 struct Audit {
     name: &'static str,
     invariants: Vec<Invariant>,
@@ -119,6 +137,7 @@ struct Audit {
     last_success: Gauge,
 }
 
+#[derive(Debug)]
 struct Invariant {
     name: &'static str,
     violations: Gauge,
