@@ -111,7 +111,7 @@ impl Book {
             expires_unix_ms,
         };
         next.insert(choice.name.into(), entry);
-        self.write(&next)?;
+        replace(&self.path, &next)?;
         *self.entries() = next;
         let before = choice.option();
         choice.apply(option);
@@ -133,7 +133,7 @@ impl Book {
             return 0;
         }
         // Over is over: what cannot be written is expired again at the next start.
-        if let Err(error) = self.write(&next) {
+        if let Err(error) = replace(&self.path, &next) {
             tracing::error!(target: "control", error = %error, "The choices could not be written.");
         }
         *self.entries() = next;
@@ -164,10 +164,6 @@ impl Book {
                     .map(|at| at.saturating_sub(now) / 1000),
             })
             .collect()
-    }
-
-    fn write(&self, entries: &BTreeMap<String, Entry>) -> std::io::Result<()> {
-        replace(&self.path, entries)
     }
 }
 
